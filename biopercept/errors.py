@@ -86,6 +86,24 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
+def ranged(low: str, high: str) -> str:
+    """Return the lowest and the highest of some values, as they are written, as one phrase; once where they read alike.
+
+    >>> ranged("4", "4"), ranged("4", "6")
+    ('4', '4 to 6')
+    """
+    return low if low == high else f"{low} to {high}"
+
+
+def the_model(folder: object, noun: str = "the model") -> str:
+    """Return a saved model by its folder, whose name is often "model" itself.
+
+    >>> the_model("stress"), the_model("model", "the saved model")
+    ('the model stress', 'the saved model in folder model')
+    """
+    return f"{noun} in folder {folder}" if str(folder).lower().startswith("model") else f"{noun} {folder}"
+
+
 def recording_title(subject: str, session: str, recording: str) -> str:
     """Return subject, session and recording as one phrase for messages; what is empty or said already is left out.
 

@@ -333,16 +333,45 @@ def refuse_inputs(output: Path, inputs: Iterable[Path], *, is_in_study_allowed: 
             raise fault
 
 
-def refuse_other_than_page(target: Path, *, overwrite: bool) -> None:
+_SIGNATURE = re.compile(rb"<!-- made by biopercept (?P<what>[0-9a-f]{12}) (?P<content>[0-9a-f]{64}) -->\n\Z")
+
+
+def signed_page(page: str, what: str, source: Path) -> str:
+    """Return a page with a last line that tells it again: ``what`` it shows of which source, and that none changed it.
+
+    No path can be read from it.
+    """
+    body = page if page.endswith("\n") else f"{page}\n"
+    content = hashlib.sha256(body.encode("utf-8")).hexdigest()
+    return f"{body}<!-- made by biopercept {_page_digest(what, source)} {content} -->\n"
+
+
+def _page_digest(what: str, source: Path) -> str:
+    return hashlib.sha256(f"{_HERE}\0{what}\0{source.resolve()}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _is_signed_page(target: Path, what: str, source: Path) -> bool:
+    """Return whether a file is a page as :func:`signed_page` made it here of the same, untouched since."""
+    try:
+        content = target.read_bytes()
+    except OSError:
+        return False
+    line = _SIGNATURE.search(content)
+    if line is None or line["what"].decode() != _page_digest(what, source):
+        return False
+    return hashlib.sha256(content[: line.start()]).hexdigest() == line["content"].decode()
+
+
+def refuse_other_than_page(target: Path, *, overwrite: bool, what: str, source: Path) -> None:
     """Refuse the place of a page where something is that may not be replaced, or that is no page (.html).
 
-    Raises OutputError with exit code 2.
+    A page that :func:`signed_page` made of the same may be replaced. Raises OutputError with exit code 2.
     """
     if is_file(target) and target.suffix.lower() not in (".html", ".htm"):
         fault = OutputError(f"{target} is there and is no page (.html); choose another output")
         fault.exit_code = 2
         raise fault
-    refuse_existing(target, overwrite=overwrite, is_folder=False)
+    refuse_existing(target, overwrite=overwrite or _is_signed_page(target, what, source), is_folder=False)
 
 
 def guarded_cell(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from biopercept.errors import BioperceptError, RecordingError, recording_title
+from biopercept.errors import BioperceptError, RecordingError, ranged, recording_title
 
 from . import options
 from .terminal import BARS, console, print_json, safe_text, say, sparkline
@@ -319,7 +319,7 @@ def _row(signal: dict[str, Any]) -> tuple[str, ...]:
         f"{signal['sampling_rate']:.6g}" + ("" if signal["is_regular"] else "*"),
         f"{signal['start_seconds']:.1f}",
         f"{signal['duration_seconds']:.1f}",
-        f"{signal['minimum']:.4g} to {signal['maximum']:.4g}" if is_known else "",
+        ranged(f"{signal['minimum']:.4g}", f"{signal['maximum']:.4g}") if is_known else "",
         f"{signal['missing_percent']:.1f} %",
         "yes" if signal["is_used"] else f"no: {signal['reason']}",
     )

@@ -38,7 +38,7 @@ def learning_curve(
     Example: biopercept learning-curve my-study.h5 -o curve
     """
     from biopercept.evaluation import learning_curve as curve
-    from biopercept.report.curves import learning_page
+    from biopercept.report.curves import learning_sentence, learning_table
 
     shares = curve.parse_shares(folds.shares)
     settings, request = options.study_request("learning-curve", stores, data, folds, model, run)
@@ -52,4 +52,6 @@ def learning_curve(
             overwrite=run.overwrite,
             on_fold=lambda share, *fold: show(*fold, where=f"share {share:g}, "),
         )
-    print_result(result, learning_page(result), output, as_json=run.as_json, quiet=run.quiet)
+    print_result(
+        result, (learning_sentence(result), learning_table(result)), output, as_json=run.as_json, quiet=run.quiet
+    )

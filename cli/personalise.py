@@ -22,6 +22,7 @@ def personalise(
     """
     from biopercept.config.settings import Purpose
     from biopercept.evaluation import personalisation
+    from biopercept.report.curves import brief_personal_tables, personal_sentences
 
     sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
     purposes, usual = [data.of(Purpose.of("personalise", task=data.task))], ("evaluation.split=k-fold",)
@@ -37,5 +38,5 @@ def personalise(
             sharing=sharing,
             on_fold=show,
         )
-    page = (output / personalisation.PAGE).read_text(encoding="utf-8")
-    print_result(result, page, output, as_json=run.as_json, quiet=run.quiet)
+    parts = (*personal_sentences(result), *brief_personal_tables(result))
+    print_result(result, parts, output, as_json=run.as_json, quiet=run.quiet)

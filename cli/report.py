@@ -47,13 +47,15 @@ def report(
 ) -> None:
     """Write one HTML page that opens offline: warnings, scores with intervals, figures, methods, provenance.
 
+    An earlier page of the same folder is replaced, unless somebody has changed it since.
+
     Example: biopercept report scores
     """
     from biopercept.files import refuse_other_than_page
-    from biopercept.report.page import write_report
+    from biopercept.report.page import PAGE_KIND, write_report
 
     target = folder / "report.html" if output is None else output
-    refuse_other_than_page(target, overwrite=overwrite)
+    refuse_other_than_page(target, overwrite=overwrite, what=PAGE_KIND, source=folder)
     path = write_report(folder, target, title=shown.title, beside=shown.beside or ())
     say("written; open it in any browser", quiet=quiet)
     print_text(str(path))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from biopercept.data.splits import Fold
     from biopercept.progress import Progress as Steps
+    from biopercept.report.text import Table
 
 
 def safe_text(text: object) -> str:
@@ -194,12 +195,26 @@ def recording_progress(title: str, *, quiet: bool, verbose: bool) -> Iterator[Ca
         yield show
 
 
-def print_result(result: Any, page: str, output: Path, *, as_json: bool, quiet: bool) -> None:
-    """Print the warnings of a result, the result as its page or as JSON, and where it was written."""
+def print_result(result: Any, page: str | Sequence[str | Table], output: Path, *, as_json: bool, quiet: bool) -> None:
+    """Print the warnings of a result, the result as its page or as JSON, and where it was written.
+
+    A page of several parts is sentences and tables, which are set for a terminal.
+    """
     for warning in result.warnings:
         say(f"warning: {warning}", quiet=quiet)
     if as_json:
         print_json(result)
-    else:
+    elif isinstance(page, str):
         print_text(page.rstrip("\n"))
+    else:
+        _print_parts(page)
     say(f"written: {output}", quiet=quiet)
+
+
+def _print_parts(parts: Sequence[str | Table]) -> None:
+    from biopercept.report.text import terminal_table
+
+    screen = console()
+    for part in parts:
+        screen.print(safe_text(part) if isinstance(part, str) else terminal_table(part))
+        screen.print()

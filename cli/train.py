@@ -61,6 +61,7 @@ def train(
     for warning in model.training["warnings"]:
         say(f"warning: {warning}", quiet=run.quiet)
     if run.as_json:
-        print_json({"model": str(output), **{key: model.training[key] for key in ("parameters", "best_epoch")}})
+        keys = ("parameters", "best_epoch", "warnings", *(("personal",) if is_personal else ()))
+        print_json({"model": str(output), **{key: model.training[key] for key in keys}})
     else:
         typer.echo(str(output))

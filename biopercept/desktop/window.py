@@ -108,7 +108,7 @@ class Window(Viewer):
         rows = rows_of([trace.signal for name, trace in traces.items() if not self.hidden.get(name)])
         recorded = {row.signal for row in rows if self.is_as_recorded(row)}
         names = [label.label for label in edits.labels()]
-        names += [name for track in timeline.predictions for name in track.classes]
+        classes = [name for track in timeline.predictions for name in track.classes]
         hearts = [one.name for one in timeline.signals if edits.can_have_beats(one.name)]
         self.canvas.show_content(
             Content(
@@ -123,7 +123,7 @@ class Window(Viewer):
                 beats=edits.beats(hearts[0]) if hearts else np.zeros(0),
                 beat_signal=hearts[0] if hearts else "",
                 turned=frozenset(one.name for one in timeline.signals if edits.is_turned(one.name)),
-                colours={name: shade for name, (shade, _) in colours(tuple(dict.fromkeys(names))).items()},
+                colours={name: shade for name, (shade, _) in colours(classes, names).items()},
                 duration=_end_of(timeline),
             )
         )

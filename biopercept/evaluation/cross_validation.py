@@ -21,7 +21,7 @@ from typing import Any, Unpack
 from biopercept.baselines.catalogue import require_known
 from biopercept.data.joined import open_studies
 from biopercept.data.splits import Fold
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError, StudyError, the_model
 from biopercept.evaluation.fold_fits import FoldResult, fit_folds
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.runs import FoldRunOptions, RunFolder
@@ -202,9 +202,9 @@ def read_scores(folder: Path) -> dict[str, Any]:
         model_scores_sentence(document)
         _ = document["task"], document["fingerprint"]["store"]
         if document.get("external") is not None:
+            scored = the_model(document["external"]["model"], "the saved model")
             raise StudyError(
-                f"{folder} holds the scores of the saved model {document['external']['model']}, not of the model to be "
-                "trained; give what cross-validate wrote"
+                f"{folder} holds the scores of {scored}, not of the model to be trained; give what cross-validate wrote"
             )
         return document
 

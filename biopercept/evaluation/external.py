@@ -25,7 +25,7 @@ import yaml
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.splits import Fold
 from biopercept.data.windows import FloatArray, IntArray, WindowTable, joint_windows, labelled_windows
-from biopercept.errors import BioperceptError, RecordingError, SettingsError, StudyError
+from biopercept.errors import BioperceptError, RecordingError, SettingsError, StudyError, the_model
 from biopercept.evaluation.cross_validation import run_and_score
 from biopercept.evaluation.external_people import (
     SAME,
@@ -299,7 +299,7 @@ def _require_alike(checkpoint: Checkpoint, store: StudyStore, folder: Path) -> N
     ]
     if differing:
         raise SettingsError(
-            f"{store.path.name} was not prepared as the model {folder.name} reads recordings: {'; '.join(differing)}; "
+            f"{store.path.name} was not prepared as {the_model(folder.name)} reads recordings: {'; '.join(differing)}; "
             "give the study's folder, which is then prepared as the model was"
         )
     require_features(folder.name, checkpoint.feature_names, store.feature_names, store.path.name)

@@ -15,7 +15,7 @@ import numpy as np
 from biopercept.data.duplicates import blocks_of, shared_pairs
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.windows import WindowTable
-from biopercept.errors import SettingsError, listed
+from biopercept.errors import SettingsError, listed, the_model
 from biopercept.evaluation.plan import copied_subjects, seen_subjects
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.inference.familiarity import NOT_KNOWN
@@ -69,7 +69,7 @@ def refuse_seen(request: ExternalRequest, seen: Mapping[str, str], n_subjects: i
     if not seen or request.is_seen_allowed:
         return
     raise SettingsError(
-        f"the model {request.model.name} was fitted to {len(seen)} of the {n_subjects} subjects to be scored: "
+        f"{the_model(request.model.name)} was fitted to {len(seen)} of the {n_subjects} subjects to be scored: "
         f"{_who(seen)}; leave them out with --exclude-subjects {','.join(sorted(seen))}, or score them all the same "
         "with --allow-seen, and the scores are then marked as a leak"
     )
@@ -106,8 +106,8 @@ def unlike_words(checkpoint: Checkpoint, inputs: WindowInputs) -> tuple[str, ...
     many = [person for person, fraction in by_person.items() if fraction > checkpoint.known.usual]
     of_people = f"; more than {checkpoint.known.usual:.0%} of {listed(many)}" if many else ""
     return (
-        f"{is_unlike.mean():.1%} of the windows are unlike those that the model knows (of people left out when it was "
-        f"made {UNLIKE_FRACTION:.0%} were){of_people}",
+        f"{is_unlike.mean():.1%} of the windows are unlike those that the model knows (of new people like those that "
+        f"it was trained on, about {UNLIKE_FRACTION:.0%} are){of_people}",
     )
 
 
@@ -143,9 +143,9 @@ def compared_people(
     studies = listed([f"{part.study} ({part.n_subjects} subjects)" for part in model.fitted_on])
     looked = "study, subject and samples" if by_content or len(ways) > 1 else "study and subject alone"
     sentence = (
-        f"external validation: the saved model {model.model} (weights {start.sha256[:12]}), fitted to {studies}, was "
-        f"scored {'unchanged' if model.adapt is None else 'with its threshold moved'}; who was among those was looked "
-        f"for by {looked}"
+        f"external validation: {the_model(model.model, 'the saved model')} (weights {start.sha256[:12]}), fitted to "
+        f"{studies}, was scored {'unchanged' if model.adapt is None else 'with its threshold moved'}; who was among "
+        f"those was looked for by {looked}"
     )
     named = [start.overlap(part["study"], part["store"], windows.subjects) for part in start.studies]
     alike = sorted({s for part in named for s in part} - set(seen)) if len(ways) == 1 else []
@@ -167,7 +167,7 @@ def _copies(
     used = [part for part in start.studies if part["store"] == fingerprint]
     if not used:
         raise SettingsError(
-            f"the model {request.model.name} was not trained on {trained.path.name}, or the store was prepared again "
+            f"{the_model(request.model.name)} was not trained on {trained.path.name}, or the store was prepared again "
             "since; give the store that it was trained on, or leave --trained-on out"
         )
     fitted = start.overlap(used[0]["study"], fingerprint, {r.subject for r in trained.recordings})

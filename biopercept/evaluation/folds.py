@@ -25,7 +25,7 @@ from biopercept.data.splits import (
     stand_ins,
 )
 from biopercept.data.windows import WindowTable
-from biopercept.errors import SettingsError
+from biopercept.errors import SettingsError, ranged
 from biopercept.evaluation.settings import EvaluationSettings
 
 _GROUPS = ("training", "validation", "test", "unlabelled")
@@ -275,7 +275,7 @@ def few_labels(share: float, folds: Sequence[Fold], *, is_pretrained: bool) -> t
         return ()
     counts = count_labels(folds)
     labelled, everybody, aside = (
-        str(low) if low == high else f"{low} to {high}"
+        ranged(str(low), str(high))
         for low, high in (counts[f"subjects_{name}"] for name in ("labelled", "of_training_side", "for_early_stopping"))
     )
     sentence = f"labels of {labelled} of {everybody} training subjects per fold were used (label share {share:g})"

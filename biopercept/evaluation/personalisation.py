@@ -466,7 +466,12 @@ def _document(study: str, plan: PersonalPlan, results: Sequence[PersonalFold]) -
     warnings = list(plan.warnings)
     without = {k: [s for s, shots in plan.shots.items() if k not in shots.first] for k in settings.k}
     for k, subjects in without.items():
-        if subjects:
+        if len(subjects) == len(plan.shots):
+            warnings.append(
+                f"k = {k} is not scored: nobody has that many windows of each class before what is scored; leave it "
+                "out of personalisation.k"
+            )
+        elif subjects:
             warnings.append(
                 f"k = {k} leaves {len(subjects)} of the {len(plan.shots)} scored subjects nothing to score and is not "
                 f"scored for them ({', '.join(subjects)}); points of different k are then over different people"

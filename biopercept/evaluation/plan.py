@@ -296,7 +296,7 @@ def describe_start(
     tasks = windows.tasks if fit.pretraining is None else ()
     sensors = {s.modality for r in windows.recordings for s in r.signals if not s.derived_from}
     described = start.described(perceiver_io(fit, vocabulary, windows.tasks), tasks, fit.tokens, sensors)
-    warnings = [_leak(start, seen, windows)] if is_tested and (seen := _seen(store, start, windows)) else []
+    warnings = list(leak_warnings(store, start, windows, "test subjects")) if is_tested else []
     is_trained = start.kind == TRAINED and fit.pretraining is None
     is_other = "sensors_not_seen" in described or "other_tokens" in described
     if is_other or (is_trained and (described["new"] or described["unused"])):
@@ -310,15 +310,21 @@ def _seen(store: Studies, start: StartingPoint, windows: WindowTable) -> tuple[s
     return tuple(sorted({*seen_subjects(store, start, windows.subjects), *copies}))
 
 
-def _leak(start: StartingPoint, seen: Sequence[str], windows: WindowTable) -> str:
+def leak_warnings(store: Studies, start: StartingPoint, windows: WindowTable, whom: str) -> tuple[str, ...]:
+    """Return the sentence on subjects of a table whom a model to start from was fitted to; nothing where it was not.
+
+    ``whom`` is what they are here, such as "test subjects".
+    """
+    if not (seen := _seen(store, start, windows)):
+        return ()
     instead = (
         "pretrain inside each fold with --pretrain instead"
         if start.kind == PRETRAINED
         else "their labels, too: start from a model that was trained without them (train --exclude-subjects)"
     )
     return (
-        f"LEAK: the weights started from had seen {len(seen)} of the {len(windows.subjects)} test subjects "
-        f"({', '.join(seen)}); {instead}"
+        f"LEAK: the weights started from had seen {len(seen)} of the {len(windows.subjects)} {whom} "
+        f"({', '.join(seen)}); {instead}",
     )
 
 

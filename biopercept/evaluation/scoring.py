@@ -130,7 +130,8 @@ def _lag_words(task: Task, name: str, results: Sequence[FoldResult]) -> str:
     each = ", ".join(f"{fold}: {lag:g}" for fold, lag in lags.items())
     by_fold = f" ({each})" if len(lags) <= _MOST_NAMED_FOLDS and high > low else ""
     doubt = "; folds disagree, so these data hardly tell it" if high - low > _MOST_LAG_APART else ""
-    return f"{begin}{low:g} to {lag_words(high, task)}{by_fold}{doubt}{untold}"
+    lowest = f"{low:g} to " if high > low else ""
+    return f"{begin}{lowest}{lag_words(high, task)}{by_fold}{doubt}{untold}"
 
 
 def _one_task(plan: Plan, results: Sequence[FoldResult], task: Task) -> tuple[Plan, list[FoldResult]]:

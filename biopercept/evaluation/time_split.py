@@ -23,9 +23,9 @@ from biopercept.data.joined import Studies
 from biopercept.data.splits import SUBJECT, TIME, Fold
 from biopercept.data.views import visible_inputs
 from biopercept.data.windows import IntArray, WindowTable
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError, StudyError, ranged
 from biopercept.evaluation.missing_sensors import check_missing_sensors
-from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
+from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, leak_warnings, plan_evaluation
 from biopercept.training.adaptation import AdaptingFitter, enough_steps, load_starting_model, require_fitting
 from biopercept.training.checkpoint import Checkpoint, load_start
 from biopercept.training.fitting import Fitter
@@ -212,7 +212,11 @@ def plan_personal(store: Studies, request: EvaluationRequest) -> Plan:
     plan = plan_evaluation(store, _as_the_model(request, checkpoint), needs_folds=False)
     require_one_classification(plan, "--subject")
     check_calibration([plan.task], request.evaluation, "a model of one person")
-    return plan
+    if checkpoint is None:
+        return plan
+    start = load_start(Path(request.fit.start_from))
+    leaks = leak_warnings(store, start, plan.windows, "subjects that the model is for and is checked on")
+    return replace(plan, warnings=(*plan.warnings, *leaks))
 
 
 def _as_the_model(request: EvaluationRequest, checkpoint: Checkpoint | None) -> EvaluationRequest:
@@ -265,10 +269,10 @@ def _warnings(
     minutes: dict[str, float],
     embargo: float,
 ) -> list[str]:
+    least_and_most = ranged(f"{min(minutes.values()):.0f}", f"{max(minutes.values()):.0f}")
     warnings = [
-        f"within subjects: {min(minutes.values()):.0f} to {max(minutes.values()):.0f} minutes of the subject's own "
-        f"labels were learnt from, and {embargo:g} s lie between them and what is scored; this says nothing about "
-        "people never seen"
+        f"within subjects: {least_and_most} minute{'s' * (least_and_most != '1')} of the subject's own labels were "
+        f"learnt from, and {embargo:g} s lie between them and what is scored; this says nothing about people never seen"
     ]
     if impossible:
         who = ", ".join(f"{subject} ({why})" for subject, why in impossible.items())

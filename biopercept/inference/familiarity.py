@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from biopercept.data.duplicates import blocks_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import FloatArray
-from biopercept.errors import listed
+from biopercept.errors import listed, ranged
+from biopercept.measures.columns import column_of
 from biopercept.store.prepared import StoredSignal, WindowedRecording
 from biopercept.training.checkpoint import Checkpoint, has_subject, studies_seen
 from biopercept.training.known_inputs import UNLIKE_FRACTION, KnownInputs, KnownSensor, largest_of, window_sizes
@@ -72,7 +73,7 @@ def familiarity_of(checkpoint: Checkpoint, inputs: WindowInputs, study: str | No
         return Familiarity(np.empty(0), np.empty(0, dtype=bool), fitted_by, (*remarks, NOT_KNOWN))
     is_outside, of_signals = _signal_remarks(known, recording, windows.onset, windows.length_seconds)
     by_sensor = known.distances_by_sensor(inputs.features(checkpoint.population), windows.feature_names)
-    of_features = _feature_remarks(known, windows.raw_features(), windows.feature_names)
+    of_features = feature_remarks(known, windows.raw_features(), windows.feature_names)
     distance = largest_of(by_sensor, len(windows))
     return Familiarity(
         distance=distance,
@@ -174,10 +175,19 @@ def _outside_words(
 
 def _between(interval: Interval) -> str:
     low, high = interval
-    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return ranged(f"{low:.3g}", f"{high:.3g}")
 
 
-def _feature_remarks(known: KnownInputs, raw: FloatArray, names: Sequence[str]) -> list[str]:
+def _unit_of(feature: str) -> str:
+    """Return a space and the unit of a feature as the tables of features have it, such as "log ms^2"; empty of none."""
+    try:
+        unit = column_of(feature).unit
+    except KeyError:  # of another version
+        return ""
+    return "" if unit in ("", "fraction") else f" {unit}"
+
+
+def feature_remarks(known: KnownInputs, raw: FloatArray, names: Sequence[str]) -> list[str]:
     """Return a sentence on the features that are outside their range in most windows that have them."""
     outside = []
     for name, (low, high) in known.features.items():
@@ -185,7 +195,10 @@ def _feature_remarks(known: KnownInputs, raw: FloatArray, names: Sequence[str]) 
         values = values[np.isfinite(values)]
         fraction = float(((values < low) | (values > high)).mean()) if len(values) else 0.0
         if fraction > 0.5:
-            outside.append((fraction, f"{name} (about {np.median(values):.3g}, known {_between((low, high))})"))
+            unit = _unit_of(name)
+            outside.append(
+                (fraction, f"{name} (about {np.median(values):.3g}{unit}, known {_between((low, high))}{unit})")
+            )
     if not outside:
         return []
     words = [words for _, words in sorted(outside, key=lambda row: -row[0])]
@@ -201,7 +214,7 @@ def distance_remarks(known: KnownInputs, by_sensor: Mapping[str, FloatArray], di
         return []
     most = max(by_sensor, key=lambda sensor: int((np.nan_to_num(by_sensor[sensor]) > 1.0).sum()))
     return [
-        f"{fraction:.0%} of the windows are unlike those that the model knows, most by the features of {most}; of "
-        f"people left out when it was made {UNLIKE_FRACTION:.0%} were, and of 19 in 20 of them at most "
-        f"{known.usual:.0%}"
+        f"{fraction:.0%} of the windows are unlike those that the model knows, most by the features of {most}; of a "
+        f"new person like those that it was trained on, about {UNLIKE_FRACTION:.0%} are, and of 19 such people in 20 "
+        f"at most {known.usual:.0%}"
     ]

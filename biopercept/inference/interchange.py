@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import SettingsError
+from biopercept.errors import SettingsError, the_model
 from biopercept.files import write_bytes, write_json, write_table, write_text
 from biopercept.inference.prediction import Predictions
 from biopercept.typed_values import did_you_mean
@@ -166,7 +166,7 @@ class Interchange:
         described |= {f"probability_{name}": {"Description": f"probability of {name!r}"} for name in task.class_names}
         levels = {"Levels": dict.fromkeys(task.class_names, f"class of task {self.task}")} if task.class_names else {}
         trial_type = {"Description": words["predicted"].partition(";")[0] + "; n/a where withheld", **levels}
-        what = f"Predictions of task {self.task} by the model {self.model}, a row for each window"
+        what = f"Predictions of task {self.task} by {the_model(self.model)}, a row for each window"
         return {"Description": what, "trial_type": trial_type, **described}
 
     def _describe(self) -> None:
@@ -176,14 +176,14 @@ class Interchange:
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "derivative",
             "GeneratedBy": [
-                {"Name": "biopercept", "Version": __version__, "Description": f"predictions of the model {self.model}"}
+                {"Name": "biopercept", "Version": __version__, "Description": f"predictions of {the_model(self.model)}"}
             ],
         }
         write_json(top / "dataset_description.json", description)
         write_table(
             top / "descriptions.tsv",
             ("desc_id", "description"),
-            [(f"desc-{entity(self.task)}", f"predictions of task {self.task} by the model {self.model}")],
+            [(f"desc-{entity(self.task)}", f"predictions of task {self.task} by {the_model(self.model)}")],
             delimiter="\t",
         )
         write_text(

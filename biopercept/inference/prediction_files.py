@@ -318,7 +318,8 @@ def _trust_columns(predictions: Predictions, of_task: TaskPredictions) -> dict[s
     if predictions.familiarity.is_known:
         columns |= {
             "distance": "Mahalanobis distance of the scaled features from those that the model knows, the largest of "
-            "the sensors; 1 is what 1 % of the windows of people left out exceeded; empty where no feature is defined",
+            "the sensors; about 1 % of the windows of new people like those that it was trained on are above 1; empty "
+            "where no feature is defined",
             "unlike": "1 where the distance is above 1, else 0",
             "outside_range": "1 where a signal's root mean square or standard deviation in the window is outside the "
             "range that the model knows, in the signal's unit, else 0",

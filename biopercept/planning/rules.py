@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from biopercept.errors import ranged
 from biopercept.modalities import MODALITIES
 from biopercept.planning.network import Size, is_few, network_settings
 from biopercept.planning.scaling import planned_scaling
@@ -298,6 +299,9 @@ def _scarcest(length: float, step: float, groups: Lengths) -> tuple[float, str]:
 def _step(length: float, lengths: Mapping[str, Lengths]) -> tuple[float, str]:
     usual = _usual_step(length)
     fewest, group = min(_scarcest(length, usual, groups) for groups in lengths.values())
+    if not fewest:
+        of_class = f" of {group!r}" if group else ""
+        return usual, f"half a window, at most 30 s; most people have {_windows_in_words(0)}{of_class} at any step"
     if fewest >= _WANTED or usual <= length / 4:
         return usual, f"most people then have at least {_windows_in_words(fewest)}{' of each class' if group else ''}"
     often = length / 4
@@ -312,7 +316,7 @@ def _step(length: float, lengths: Mapping[str, Lengths]) -> tuple[float, str]:
 
 
 def _windows_in_words(n: float) -> str:
-    return f"{n:g} window{'s' * (n != 1)}"
+    return f"{n:g} window{'s' * (n != 1)}" if n else "no window"
 
 
 def _usual_step(length: float) -> float:
@@ -333,4 +337,5 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _range(shortest: float, longest: float) -> str:
-    return f"{shortest:.4g} s" if longest - shortest < 1 else f"{shortest:.4g} to {longest:.4g} s"
+    longest = shortest if longest - shortest < 1 else longest
+    return f"{ranged(f'{shortest:.4g}', f'{longest:.4g}')} s"

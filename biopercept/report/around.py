@@ -10,7 +10,7 @@ import numpy as np
 
 from biopercept.measures.around import COURSE_UNITS, HEART_RATE, SKIN
 from biopercept.measures.averages import MeanCourse
-from biopercept.report.drawing import FAINT, INK, Drawing, draw
+from biopercept.report.drawing import FAINT, INK, LINES, Drawing, draw
 from biopercept.report.text import count, shortened
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WORDS = {HEART_RATE: "heart rate", SKIN: "skin conductance"}
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _LINES = ("-", "--", ":")
 _PANEL_INCHES = 2.6
 
@@ -48,7 +47,7 @@ def around_figure(courses: Sequence[MeanCourse]) -> Drawing:
 
 
 def _line(axes: Axes, course: MeanCourse, place: int) -> None:
-    colour, style = _COLOURS[place % len(_COLOURS)], _LINES[place // len(_COLOURS) % len(_LINES)]
+    colour, style = LINES[place % len(LINES)], _LINES[place // len(LINES) % len(_LINES)]
     axes.plot(course.offsets, course.mean, color=colour, linestyle=style, linewidth=1.5)
     if np.isfinite(course.low).any():
         axes.fill_between(course.offsets, course.low, course.high, color=colour, alpha=0.18, linewidth=0)

@@ -25,7 +25,10 @@ def audit_table(audit: Audit) -> Table:
         for row in audit.worst_first
     )
     rows += tuple((skipped.probe, "not made", "", "", f"{skipped.reason}.") for skipped in audit.skipped)
-    title = f"Audit of task {audit.task}: {count(len(audit.findings), 'probe')}, {count(audit.n_subjects, 'subject')}"
+    title = (
+        f"Audit of task {audit.task}: {count(len(audit.findings), 'probe')}, {count(audit.n_subjects, 'subject')}, "
+        f"{count(audit.n_folds, 'fold')} over subjects"
+    )
     return Table(title, ("Probe", "Verdict", "Score", "Guessing", "What it means"), rows, (False,) * 5)
 
 

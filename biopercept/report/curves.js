@@ -1,7 +1,6 @@
 // Curves to zoom and read off, drawn from the numbers that a figure carries; the picture stays for paper.
 "use strict";
 (() => {
-  const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
   const DASHES = [[], [6, 3], [2, 3]];
   const HEIGHT = 150;
   const MOST_NAMED = 12;
@@ -17,15 +16,15 @@
     return { names: names.slice(0, columns.length), columns };
   }
 
-  function optionsOf(title, names, xName, width, isLast, key) {
+  function optionsOf(title, names, xName, width, isLast, key, shades) {
     const ink = getComputedStyle(document.body).color;
     const grid = { stroke: getComputedStyle(document.body).getPropertyValue("--line"), width: 1 };
     const axis = { stroke: ink, grid, ticks: grid, font: "12px system-ui, sans-serif" };
     const isRange = names.length === 2 && names[0].endsWith("lowest") && names[1].endsWith("highest");
     const lines = names.map((name, place) => ({
       label: name,
-      stroke: COLOURS[isRange ? 0 : place % COLOURS.length],
-      dash: DASHES[isRange ? 0 : Math.floor(place / COLOURS.length) % DASHES.length],
+      stroke: shades[isRange ? 0 : place % shades.length],
+      dash: DASHES[isRange ? 0 : Math.floor(place / shades.length) % DASHES.length],
       width: isRange ? 0.7 : 1.4,
       points: { show: false },
     }));
@@ -38,7 +37,7 @@
       scales: { x: { time: false } },
       axes: [{ ...axis, label: isLast ? xName : undefined, labelSize: 18 }, { ...axis, size: 62 }],
       series: [{ label: xName }, ...lines],
-      bands: isRange ? [{ series: [2, 1], fill: `${COLOURS[0]}40` }] : [],
+      bands: isRange ? [{ series: [2, 1], fill: `${shades[0]}40` }] : [],
     };
   }
 
@@ -70,11 +69,11 @@
   function drawn(link, box) {
     const { names, columns } = columnsOf(link);
     const panels = JSON.parse(link.dataset.panels);
-    const key = link.download;
+    const key = link.download, shades = JSON.parse(link.dataset.shades);
     let at = 1;
     return panels.map(([title, n], place) => {
       const options = optionsOf(
-        title, names.slice(at, at + n), names[0], box.clientWidth, place === panels.length - 1, key,
+        title, names.slice(at, at + n), names[0], box.clientWidth, place === panels.length - 1, key, shades,
       );
       const plot = new uPlot(options, [columns[0], ...columns.slice(at, at + n)], box);
       at += n;

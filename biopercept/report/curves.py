@@ -154,6 +154,12 @@ def personal_tables(curve: PersonalCurve) -> tuple[Table, ...]:
     return tuple(tables)
 
 
+def brief_personal_tables(curve: PersonalCurve) -> tuple[Table, ...]:
+    """Return the tables with the columns that go on a terminal; the others stand on the page."""
+    brief = ("Method", "k", "Label minutes", "Subjects", "Gain", "AUROC gain", "More than the first windows")
+    return tuple(table.of_columns(brief) for table in personal_tables(curve))
+
+
 def personal_figure(curve: PersonalCurve) -> Drawing:
     """Return gain against minutes of labels: a line per method with its interval, the random draw dashed."""
     methods = [name for name in _COLOURS if any(point.method == name for point in curve.points)]

@@ -7,7 +7,7 @@ import csv
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,9 @@ GREEN = "#009e73"
 
 # Okabe and Ito's palette, in an order in which two neighbours differ in lightness too.
 _PALETTE = ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#e69f00", "#000000")
+LINES = (BLUE, RED, GREEN, "#cc79a7", INK, "#e69f00", "#56b4e9")
+"""Colours of lines that are no classes (channels, bands), by their order; pages that draw by
+script have the same. Yellow, which the eye loses on white, is not among them."""
 _HATCHES = ("", "///", "...", "xxx")
 
 _STYLE: Any = {
@@ -72,12 +75,14 @@ class FigureData:
     """The numbers of a figure as a table, to be taken away as CSV; units stand in the names of the columns.
 
     Where there are ``panels`` the page can also draw them as curves to zoom and read off: the first column is the
-    horizontal axis, in rising order, and each panel has a title and the next so many columns.
+    horizontal axis, in rising order, and each panel has a title and the next so many columns. ``shades`` are the
+    colours of these columns, where they are not :data:`LINES`.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     panels: tuple[tuple[str, int], ...] = ()
+    shades: tuple[str, ...] = ()
 
     @property
     def csv(self) -> bytes:
@@ -129,11 +134,16 @@ class Drawing:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
 
 
-def colours(classes: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return a fill colour and a hatch for every class; the hatch tells apart classes that share a colour."""
+def colours(classes: Sequence[str], others: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
+    """Return a fill colour and a hatch for every class; the hatch tells apart classes that share a colour.
+
+    Classes are in the order of their task, so that one has one colour on every page; ``others``, labels that are no
+    class of it, follow by the alphabet.
+    """
+    names = dict.fromkeys((*classes, *sorted(others)))
     return {
         name: (_PALETTE[place % len(_PALETTE)], _HATCHES[(place // len(_PALETTE)) % len(_HATCHES)])
-        for place, name in enumerate(classes)
+        for place, name in enumerate(names)
     }
 
 

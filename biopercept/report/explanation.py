@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from biopercept.files import write_text
 from biopercept.report.drawing import BLUE, FAINT, INK, RED, Drawing, draw, name_rows
 from biopercept.report.layout import Head, KeyNumber, ReportWarning, Section, page_of
-from biopercept.report.text import Table, count, interval_text, listed, shortened, turned
+from biopercept.report.text import Table, count, interval_text, listed, shortened, span, turned
 from biopercept.results.explanation import (
     ATTENTION,
     BETTER,
@@ -222,7 +222,7 @@ def _time_figure(task: ExplainedTask, parts: Sequence[PartScore]) -> Drawing:
 
 def _windows(parts: Sequence[PartScore]) -> str:
     low, high = min(part.n_windows for part in parts), max(part.n_windows for part in parts)
-    return count(high, "window") if low == high else f"{low:,} to {high:,} windows"
+    return f"{span((low, high))} window{'s' * (high != 1)}"
 
 
 def _topographies(task: ExplainedTask, parts: Sequence[PartScore]) -> list[Drawing]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from biopercept.report.drawing import Drawing
+from biopercept.report.drawing import LINES, Drawing
 from biopercept.report.template import HERE, carried, environment, uplot_licence
 from biopercept.report.text import Table, count, shown
 from biopercept.version import __version__
@@ -94,6 +94,7 @@ def page_of(head: Head, sections: Sequence[Section], warnings: Sequence[ReportWa
     made.globals["image"] = lambda figure: Markup(figure.data_uri)  # noqa: S704 - base64 of our own bytes
     made.globals["csv"] = lambda data: Markup(data.data_uri)  # noqa: S704 - base64
     made.globals["panels"] = lambda data: json.dumps([[shown(title), n] for title, n in data.panels])
+    made.globals["shades"] = lambda data: json.dumps(data.shades or LINES)
     has_curves = any(figure.data and figure.data.panels for section in sections for figure in section.figures)
     styles, style_hashes = carried(*_STYLES, *(_CURVE_STYLES if has_curves else ()))
     scripts, script_hashes = carried(*_SCRIPTS, *(_CURVE_SCRIPTS if has_curves else ()))

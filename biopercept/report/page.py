@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import OutputError, StudyError
-from biopercept.files import write_text
+from biopercept.errors import OutputError, StudyError, the_model
+from biopercept.files import signed_page, write_text
 from biopercept.report.audit import audit_table
 from biopercept.report.comparison import comparison_figures, comparison_tables
 from biopercept.report.curves import (
@@ -34,6 +34,7 @@ from biopercept.report.scores import (
     group_tables,
     model_card_table,
     number_table,
+    other_split,
     score_table,
     study_table,
     subject_numbers,
@@ -52,7 +53,7 @@ from biopercept.report.timelines import (
     missing_figure,
     timeline_figure,
 )
-from biopercept.report.warnings import warnings_of
+from biopercept.report.warnings import K_FOLD, scored_beside, warnings_of
 from biopercept.results.audit import VERDICTS, Audit
 from biopercept.results.comparison import Comparison
 from biopercept.results.cross_validation import (
@@ -65,6 +66,8 @@ from biopercept.results.folder import PrepareLog, Results, load_results, prepara
 from biopercept.results.predictions import PredictionFolder, load_lines
 from biopercept.results.reading import read_result
 
+PAGE_KIND = "report"
+"""What a page of a folder of results is signed as."""
 _MOST_PICTURES = 2_400_000
 MOST_TIMELINES = 6
 """Timelines of new recordings that a page shows."""
@@ -88,7 +91,7 @@ def write_report(folder: Path, output: Path | None = None, *, title: str = "", b
     explained = [path for path in beside if (path / Explanation.FILE).is_file()]
     results = replace(results, explanations=(*results.explanations, *map(_explanation, explained)))
     files = study_files(folder, [path for path in beside if path not in explained])
-    write_text(target, render(results, title, files))
+    write_text(target, signed_page(render(results, title, files), PAGE_KIND, folder))
     return target
 
 
@@ -158,7 +161,7 @@ def sections_of(results: Results, files: StudyFiles | None = None) -> tuple[Sect
         one.name: f" ({one.study or one.name})" if len(results.comparisons) > 1 else "" for one in results.comparisons
     }
     kinds: tuple[tuple[Sequence[Any], Callable[[Any, int], Section]], ...] = (
-        (results.audits, _audit_section),
+        (results.audits, lambda one, number: audit_section(one, number, results.cross_validations)),
         (results.comparisons, lambda one, number: _comparison_section(one, number, ending[one.name])),
         (results.learning_curves, _learning_section),
         (results.personal_curves, _personal_section),
@@ -234,13 +237,12 @@ def _personal_section(curve: PersonalCurve, number: int) -> Section:
 
 def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     windows = folder.recordings
-    n, withheld = sum(map(len, windows)), sum(not name for predicted in windows for name in predicted.predicted)
+    n, n_withheld = sum(map(len, windows)), sum(not name for predicted in windows for name in predicted.predicted)
+    withheld = f"{n_withheld:,} withheld (the table says why)" if n_withheld else "none withheld"
+    failed = f"{count(len(folder.failures), 'recording')} failed" if len(folder.failures) else "none failed"
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
-    model = f"By the model {listed(folder.models)}: " if folder.models else ""
-    lead = (
-        f"{model}{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld:,} withheld (the table says "
-        f"why); {count(len(folder.failures), 'recording')} failed.{cut}"
-    )
+    model = f"By {listed([the_model(name) for name in folder.models])}: " if folder.models else ""
+    lead = f"{model}{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld}; {failed}.{cut}"
     tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]
     if len(folder.failures):
         tables.insert(0, file_table(folder.failures, f"{count(len(folder.failures), 'failure')}"))
@@ -248,7 +250,8 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     return Section(f"predictions-{number}", title, lead=(lead,), figures=figures, tables=tuple(tables))
 
 
-def _audit_section(audit: Audit, number: int) -> Section:
+def audit_section(audit: Audit, number: int, validations: Sequence[CrossValidation]) -> Section:
+    """Return what an audit found; ``validations`` are the scores that stand beside it."""
     counts = [(sum(row.verdict == verdict for row in audit.findings), verdict) for verdict in reversed(VERDICTS)]
     what = f"the data and the predictions of {audit.model}" if audit.model else "the data"
     lead = (
@@ -256,6 +259,8 @@ def _audit_section(audit: Audit, number: int) -> Section:
         f"{audit.normalisation}; looked at: {what}. {', '.join(f'{n} {verdict}' for n, verdict in counts)}, "
         f"{len(audit.skipped)} not made. A verdict of ok means that nothing was found, not that nothing is there."
     )
+    apart = other_split(K_FOLD, audit.n_folds, scored_beside(audit, validations))
+    lead += f" Where a probe has a score, it is of {apart}." if apart else ""
     return Section(f"audit-{number}", f"Audit: {audit.name}", (lead,), tables=(audit_table(audit),))
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.errors import ranged
 from biopercept.recording import FloatArray
 from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, FigureData, draw, name_rows, reach
 from biopercept.report.scores import N_BINS, estimate, labels_of, pooled
-from biopercept.report.text import count, score, shortened
+from biopercept.report.text import count, score, shortened, span
 from biopercept.results.cross_validation import CrossValidation, NumberValidation, SensorSubset
 from biopercept.results.predictions import Predictions
 from biopercept.results.training import TrainingCourse
@@ -205,7 +206,7 @@ def reliability_figure(run: CrossValidation) -> Drawing | None:
 
     caption = (
         f"{run.model}: {count(int(bins.n.sum()), 'held-out window')} in {count(len(bins.n), 'bin')} of about equal "
-        f"size ({int(bins.n.min()):,} to {int(bins.n.max()):,} windows each); points on the dashed line mean that a "
+        f"size ({span((int(bins.n.min()), int(bins.n.max())))} windows each); points on the dashed line mean that a "
         f"probability can be read as one. Expected calibration error of the predicted class {score(run.ece)}, Brier "
         f"score {score(run.brier)} (0 is best). Windows of one subject are not independent, so the points carry no "
         "interval."
@@ -400,7 +401,7 @@ def training_figure(courses: Sequence[TrainingCourse], model: str) -> Drawing | 
     )
     caption = (
         f"{model}: {count(len(courses), 'fit')} ({count(len({c.fold for c in courses}), 'fold')}), {seen_by}. Last "
-        f"training loss: median {score(float(np.median(ends)))}, {score(min(ends))} to {score(max(ends))}. "
+        f"training loss: median {score(float(np.median(ends)))}, {ranged(score(min(ends)), score(max(ends)))}. "
         "A loss on training people says how training went, and nothing about people never seen."
     )
     return draw("training", "Training, epoch by epoch", caption, 3.2, paint).with_data(data)

@@ -26,6 +26,7 @@ from biopercept.report.scores import (
     labels_of,
     methods_text,
     normalisation,
+    other_split,
     plan_table,
     run_table,
     score_table,
@@ -251,7 +252,11 @@ def _key_numbers(main: CrossValidation, validations: Sequence[CrossValidation]) 
     clock = next((run for run in validations if run.model == "clock-only"), None)
     if clock is not None and clock is not main:
         reached = clock.balanced_accuracy
-        numbers.append(KeyNumber("Clock alone", score(reached.mean), f"{_interval(reached.ci95)}, no sensor used"))
+        words = other_split(clock.split, clock.n_folds, [main])
+        apart = f"; {words}" if words else ""
+        numbers.append(
+            KeyNumber("Clock alone", score(reached.mean), f"{_interval(reached.ci95)}, no sensor used{apart}")
+        )
     else:
         numbers.append(KeyNumber("Calibration error", score(main.ece), f"Brier score {score(main.brier)}; 0 is best"))
     return tuple(numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from biopercept.errors import the_model
 from biopercept.report.text import (
     NOT_DEFINED,
     SPLITS,
@@ -94,6 +95,21 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
     return Table.of(title, rows, ("Model", "Normalisation", "Split", "Labels of training subjects"))
 
 
+def split_words(split: str, n_folds: int) -> str:
+    """Return how people were divided, such as "k-fold over subjects, 5 folds"."""
+    return f"{SPLITS.get(split, shown(split))}, {count(n_folds, 'fold')}"
+
+
+def other_split(split: str, n_folds: int, beside: Sequence[CrossValidation]) -> str:
+    """Return how a score was divided and how those beside it were; empty where all were divided alike.
+
+    >>> other_split("k-fold", 5, [])
+    ''
+    """
+    ours, theirs = split_words(split, n_folds), tuple(dict.fromkeys(split_words(r.split, r.n_folds) for r in beside))
+    return "" if set(theirs) <= {ours} else f"{ours}; the scores beside it are of {' and '.join(theirs)}"
+
+
 def _below_chance(run: CrossValidation) -> str:
     n = run.balanced_accuracy.subjects_below_chance
     return NOT_DEFINED if n is None else f"{n} of {run.n_subjects}"
@@ -173,7 +189,7 @@ def run_table(run: CrossValidation) -> Table:
         ("Model", run.model),
         ("Task", run.task),
         ("Classes", ", ".join(run.classes)),
-        ("Split", f"{SPLITS.get(run.split, run.split)}, {count(run.n_folds, 'fold')}"),
+        ("Split", split_words(run.split, run.n_folds)),
         ("Normalisation", normalisation(run)),
         *(
             ()
@@ -241,6 +257,8 @@ def group_tables(groups: Groups | None) -> tuple[Table, ...]:
     ]
     meant = "the mean over classes" if groups.positive is None else f"windows wrongly predicted as {groups.positive}"
     title = f"Groups of people in task {groups.task} [95 % bootstrap interval over subjects]; false positives: {meant}"
+    if any(s.score == "ece" and below_its_interval(s.value, s.ci95) for s in groups.scores):
+        title += "; a calibration error lies below its interval where drawing people again raises it"
     tables = [Table.of(title, rows, ("Column", "Group"))]
     if groups.differences:
         differences = [
@@ -285,6 +303,7 @@ def trust_sentences(run: CrossValidation) -> tuple[str, ...]:
             f"Over all windows the Brier score is {with_interval(run.brier, run.brier_ci95)} and the calibration error "
             f"{with_interval(run.ece, run.ece_ci95)} (95 % bootstrap over subjects)."
         )
+        sentences += below_its_interval(run.ece, run.ece_ci95)
     if (calibration := run.calibration) is not None:
         before = calibration.uncalibrated
         sentences.append(
@@ -301,6 +320,16 @@ def trust_sentences(run: CrossValidation) -> tuple[str, ...]:
             f"{sets.learnt_from}."
         )
     return tuple(sentences)
+
+
+def below_its_interval(error: float | None, ci95: tuple[float, float] | None) -> tuple[str, ...]:
+    """Return why a calibration error lies below its own bootstrap interval; nothing where it does not."""
+    if error is None or ci95 is None or error >= ci95[0]:
+        return ()
+    return (
+        "The calibration error lies below its interval because drawing people again raises it: what is uneven by "
+        "chance in a draw counts as error too. Read the interval as an upper bound, not as one around the value.",
+    )
 
 
 def model_card_table(run: CrossValidation) -> Table:
@@ -349,7 +378,7 @@ def _fitted(run: CrossValidation) -> str:
     if run.external is not None:
         return fitted_on_words(run.external)
     tested = "later windows of the same people" if run.split == "time" else "people it has not seen"
-    how = f"{SPLITS.get(run.split, run.split)}, {count(run.n_folds, 'fold')}"
+    how = split_words(run.split, run.n_folds)
     return f"{how}: the scores are of one fitted model per fold and seed, tested on {tested}"
 
 
@@ -437,6 +466,7 @@ def methods_text(run: CrossValidation) -> tuple[str, ...]:
         "(mean) and pooled over all windows; the Brier score runs from 0 (best) to 1. The confusion matrix and the "
         f"reliability curve are over windows, the curve in up to {N_BINS} bins of equal size; the calibration error is "
         "that of the predicted class.",
+        *below_its_interval(run.ece, run.ece_ci95),
     )
 
 
@@ -477,7 +507,7 @@ def _stopping(run: CrossValidation) -> str:
     """Say what early stopping looked at."""
     if run.external is not None:
         return (
-            f"Nothing was fitted here: scaling, weights and calibration are those of the model {run.external.model} "
+            f"Nothing was fitted here: scaling, weights and calibration are those of {the_model(run.external.model)} "
             f"(weights {run.external.weights_sha256[:12]}), fitted to {fitted_on_words(run.external)}."
         )
     looked = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import BioperceptError, StudyError
+from biopercept.errors import BioperceptError, StudyError, ranged
 from biopercept.measures.columns import column_of
 from biopercept.measures.conditions import ConditionEffect, condition_effects
 from biopercept.measures.statistics import smallest_p
@@ -30,6 +30,7 @@ from biopercept.report.text import (
     p_value,
     shortened,
     shown,
+    span,
     with_interval,
 )
 from biopercept.results.cross_validation import CrossValidation
@@ -186,7 +187,7 @@ def _summary(people: ResultTable, run: CrossValidation, name: str) -> str:
     numbers = _numbers(values)
     if numbers is not None and len(set(values)) > 2:
         sd = f", SD {stdev(numbers):.1f}" if len(numbers) > 1 else ""
-        ends = f"{min(numbers):g} to {max(numbers):g}"
+        ends = ranged(f"{min(numbers):g}", f"{max(numbers):g}")
         return f"{_heading(name)}: mean {mean(numbers):.1f}{sd}, {ends} (n = {len(numbers)}{unknown})."
     counts = ", ".join(f"{shown(value)} {values.count(value)}" for value in sorted(set(values)))
     return f"{_heading(name)}: {counts} (n = {len(values)}{unknown})."
@@ -260,7 +261,7 @@ def _people_line(run: CrossValidation, store: StudyStore | None, people: Sequenc
 def _recordings_line(store: StudyStore) -> str:
     lengths = sorted(recording.duration_seconds for recording in store.recordings)
     sessions = len({(recording.subject, recording.session) for recording in store.recordings})
-    ends = f"{duration(lengths[0])} to {duration(lengths[-1])} each" if lengths else "none"
+    ends = f"{ranged(duration(lengths[0]), duration(lengths[-1]))} each" if lengths else "none"
     return f"{count(len(lengths), 'recording')} in {count(sessions, 'session')}, {duration(sum(lengths))} ({ends})"
 
 
@@ -393,7 +394,7 @@ def _effect_figure(effects: Sequence[ConditionEffect]) -> Drawing:
 
     pairs = listed([f"{pair[1]} minus {pair[0]}" for pair in dict.fromkeys((e.first, e.second) for e in effects)])
     people = sorted({effect.n_people for effect in drawn})
-    n = f"{people[0]}" if len(people) == 1 else f"{people[0]} to {people[-1]}"
+    n = span((people[0], people[-1]))
     caption = (
         f"{pairs}: the {len(drawn)} largest of {len(effects)} paired effect sizes over n = {n} people with their 95 % "
         "intervals; blue where the interval leaves 0 out, without adjusting for the number of features."

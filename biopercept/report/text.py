@@ -9,7 +9,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,7 @@ def span(ends: tuple[int, int]) -> str:
     ('3', '3 to 5')
     """
     low, high = ends
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return errors.ranged(f"{low:,}", f"{high:,}")
 
 
 def interval_text(
@@ -171,6 +171,14 @@ class Table:
     fold_above: int = 60
     links: tuple[str, ...] = ()
     is_sortable: bool = True
+
+    def of_columns(self, names: Collection[str]) -> Table:
+        """Return the table with some of its columns alone, in its own order."""
+        places = [place for place, name in enumerate(self.columns) if name in names]
+        columns, numeric = tuple(self.columns[p] for p in places), tuple(self.numeric[p] for p in places)
+        return replace(
+            self, columns=columns, numeric=numeric, rows=tuple(tuple(r[p] for p in places) for r in self.rows)
+        )
 
     @staticmethod
     def of(title: str, rows: Sequence[Mapping[str, str]], words: Collection[str], fold_above: int = 60) -> Table:

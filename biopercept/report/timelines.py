@@ -61,8 +61,13 @@ def timeline_figure(predictions: Predictions, name: str, note: str = "") -> Draw
     columns = ("time (min)", *(f"probability of {name}" for name in predictions.classes))
     values = (starts + lengths / 2, *predictions.probabilities.T)
     rows = tuple(zip(*(column.tolist() for column in values), strict=True))
-    data = FigureData(columns, rows, (("probability (0 to 1)", len(predictions.classes)),))
+    data = FigureData(columns, rows, (("probability (0 to 1)", len(predictions.classes)),), _shades(predictions))
     return draw(name, f"Timeline of {title_of(predictions.keys[0])}", caption, 2.6, paint).with_data(data)
+
+
+def _shades(predictions: Predictions) -> tuple[str, ...]:
+    """Return the colour of each class, as the picture has it."""
+    return tuple(shade for shade, _ in colours(predictions.classes).values())
 
 
 def class_strips(axes: Axes, predictions: Predictions) -> None:

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from biopercept.report.layout import ReportWarning
-from biopercept.report.scores import estimate, pooled
+from biopercept.report.scores import estimate, other_split, pooled
 from biopercept.report.text import count, listed, score
+from biopercept.results.audit import Audit
 from biopercept.results.cross_validation import CrossValidation, NumberValidation
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.folder import Results, preparations_of
@@ -16,6 +17,8 @@ from biopercept.results.groups import Groups
 from biopercept.results.predictions import PredictionFolder
 from biopercept.results.reading import FEW_SUBJECTS
 
+K_FOLD = "k-fold"
+"""How every audit divides people."""
 _SMALL_SPREAD = 0.03
 _LARGE_POOLING_GAP = 0.05
 _LARGE_CALIBRATION_ERROR = 0.10
@@ -84,6 +87,12 @@ def same_data(one: CrossValidation, other: CrossValidation) -> bool:
     return first == second
 
 
+def scored_beside(audit: Audit, validations: Sequence[CrossValidation]) -> list[CrossValidation]:
+    """Return the cross-validations of the task and the store that were audited."""
+    audited = (audit.task, audit.fingerprint.get("store"))
+    return [run for run in validations if (run.task, run.fingerprint.get("store")) == audited and not run.is_probe]
+
+
 def _of_probes(validations: Sequence[CrossValidation]) -> Iterator[ReportWarning]:
     """Compare every probe with the models that answer the same question, in one sentence per probe."""
     for probe in validations:
@@ -93,6 +102,8 @@ def _of_probes(validations: Sequence[CrossValidation]) -> Iterator[ReportWarning
             continue
         beaten = [other for other in models if (other.balanced_accuracy.mean or 0.0) <= reached]
         meaning = PROBE_MEANING[probe.model]
+        apart = other_split(probe.split, probe.n_folds, beaten or models)
+        meaning += f" (the probe is of {apart})" if apart else ""
         if beaten:
             others = " and ".join(f"{other.model} reaches {estimate(other.balanced_accuracy)}" for other in beaten)
             yield _grave(
@@ -224,9 +235,12 @@ def _of_comparison(validations: Sequence[CrossValidation]) -> Iterator[ReportWar
 
 def _of_audits(results: Results) -> Iterator[ReportWarning]:
     for audit in results.audits:
+        apart = other_split(K_FOLD, audit.n_folds, scored_beside(audit, results.cross_validations))
+        of_folds = f" (The probe is of {apart}.)" if apart else ""
         for row in audit.findings:
             if row.verdict != "ok":
-                yield ReportWarning(row.verdict == "leak", f"Audit, {row.probe}: {row.sentence}")
+                words = f"Audit, {row.probe}: {row.sentence}{of_folds if row.chance is not None else ''}"
+                yield ReportWarning(row.verdict == "leak", words)
 
 
 def _of_failures(results: Results) -> Iterator[ReportWarning]:

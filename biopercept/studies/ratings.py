@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from biopercept.errors import RecordingError, recording_title
+from biopercept.errors import RecordingError, ranged, recording_title
 from biopercept.recording import EVERY, FloatArray, Rating, Recording, Signal
 from biopercept.tasks import Task
 
@@ -79,8 +79,9 @@ def _range_faults(name: str, rating: Rating, tasks: Sequence[Task]) -> Iterator[
     for task in tasks:
         ends = [end for span in task.ranges.values() for end in span]
         if ends and (lowest < min(ends) or highest > max(ends)):
+            values = ranged(f"{lowest:g}", f"{highest:g}")
             yield (
-                f"the rating {name!r} spans {lowest:g} to {highest:g} and the classes of task {task.name!r} "
+                f"the rating {name!r} spans {values} and the classes of task {task.name!r} "
                 f"{min(ends):g} to {max(ends):g}; correct the classes, or the values that no rating can have"
             )
 

@@ -32,7 +32,7 @@ from torch.nn.utils import parametrize
 from biopercept.data.batches import TokenSource
 from biopercept.data.views import visible_inputs
 from biopercept.data.windows import IntArray, WindowTable
-from biopercept.errors import CheckpointError, SettingsError, TrainingError
+from biopercept.errors import CheckpointError, SettingsError, TrainingError, the_model
 from biopercept.training.checkpoint import PRETRAINED, Checkpoint, load_model, read_description, require_features
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.fitting import FittedModel, NetworkOnStudy, fit_perceiver_io
@@ -207,18 +207,18 @@ def require_fitting(checkpoint: Checkpoint, windows: WindowTable, folder: Path) 
     [task], length = checkpoint.tasks, checkpoint.window_seconds
     if task.class_names != windows.only.classes:
         raise SettingsError(
-            f"the model {folder} predicts {', '.join(task.classes)} and this task has "
+            f"{the_model(folder)} predicts {', '.join(task.classes)} and this task has "
             f"{', '.join(windows.only.classes)}; they must be the same classes in the same order"
         )
     if length != windows.length_seconds:
         raise SettingsError(
-            f"the model {folder} reads windows of {length:g} s and the store has windows of "
+            f"{the_model(folder)} reads windows of {length:g} s and the store has windows of "
             f"{windows.length_seconds:g} s; prepare the store with the model's settings"
         )
     require_features(folder.name, checkpoint.feature_names, windows.feature_names, "the store")
     if checkpoint.normalisation.is_transductive:
         raise SettingsError(
-            f"the model {folder} scales by whole recordings (normalisation recording), and a person's later windows "
+            f"{the_model(folder)} scales by whole recordings (normalisation recording), and a person's later windows "
             "lie in the recordings that it would adapt to; start from a model with another normalisation"
         )
 

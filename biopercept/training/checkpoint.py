@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
-from biopercept.errors import CheckpointError, SettingsError, StudyError, listed
+from biopercept.errors import CheckpointError, SettingsError, StudyError, listed, the_model
 from biopercept.files import content_hash, replacing_folder, write_json, write_text
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
 from biopercept.model.token_inputs import TokenVocabulary
@@ -209,7 +209,7 @@ def require_features(model: str, ours: Sequence[str], theirs: Sequence[str], whe
     lacking, new = ([name for name in one if name not in set(other)] for one, other in ((ours, theirs), (theirs, ours)))
     differing = [f"{listed(names)} {words}" for names, words in ((lacking, "missing"), (new, "new")) if names]
     raise SettingsError(
-        f"the model {model} reads {len(ours)} features and {where} has {len(theirs)}: "
+        f"{the_model(model)} reads {len(ours)} features and {where} has {len(theirs)}: "
         f"{', '.join(differing) or 'the same in another order'}; prepare and train the model with one version"
     )
 

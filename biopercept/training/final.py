@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from biopercept.data.batches import vocabulary_of
+from biopercept.data.duplicates import blocks_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.splits import choose_validation
 from biopercept.data.windows import WindowTable
@@ -304,5 +305,6 @@ def _description(
     personal = dict(trained.personal)
     if start is not None:
         seen = start.overlap(provenance.study, provenance.store_fingerprint, trained.training)
-        personal["had_seen_subject"] = bool(seen)
+        is_copy = start.known is not None and any(start.known.is_copy(blocks_of(r)) for r in windows.recordings)
+        personal["had_seen_subject"] = bool(seen) or is_copy
     return {**description, "personal": personal}

@@ -24,7 +24,7 @@ def model_card(checkpoint: Checkpoint) -> str:
     lines = [
         f"# {names}: a Perceiver IO for {', '.join(training['modalities'])}",
         "",
-        *([] if personal is None else ["## A personal model", personal_sentence(personal), ""]),
+        *([] if personal is None else [f"## {_personal_title(personal)}", personal_sentence(personal), ""]),
         "## Intended use",
         INTENDED_USE,
         "",
@@ -35,12 +35,10 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"Inputs are scaled by the normalisation `{checkpoint.normalisation.mode}`.",
         "",
         "## Data",
-        f"Study {training['study']}: {len(training['subjects'])} training subjects, "
-        f"{len(training['validation_subjects'])} more for early stopping; {training['n_windows']} windows "
-        f"({_counts(training)}).",
+        f"Study {training['study']}: {_people(training)}; {training['n_windows']} windows ({_counts(training)}).",
         *(f"- {part['study']}: {len(part['subjects'])} people" for part in training.get("studies", ())),
         *_about_lines(training.get("about", {})),
-        *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items()),
+        *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items() if n),
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),
         *_plan_lines(training.get("plan")),
@@ -83,6 +81,19 @@ def _prediction(task: Task, lags: Mapping[str, float | None]) -> str:
     return f"one of {', '.join(task.classes)}{', in order' if task.is_ordinal else ''}{lag}"
 
 
+def _personal_title(personal: Mapping[str, Any]) -> str:
+    return "No personal model: the starting model" if personal["fell_back"] else "A personal model"
+
+
+def _people(training: dict[str, Any]) -> str:
+    if (personal := training.get("personal")) is not None:
+        what = "tried on, and nothing of it kept" if personal["fell_back"] else "the one person that it was fitted to"
+        return f"{personal['subject']}, {what}"
+    n, n_aside = len(training["subjects"]), len(training["validation_subjects"])
+    aside = f"{n_aside} more for early stopping" if n_aside else "nobody set aside for early stopping"
+    return f"{n} training subject{'s' * (n != 1)}, {aside}"
+
+
 def _counts(training: dict[str, Any]) -> str:
     """Return the windows of each class of the one task, or of each of several tasks."""
     per_task, per_class = training["windows_per_task"], training["windows_per_class"]
@@ -92,6 +103,9 @@ def _counts(training: dict[str, Any]) -> str:
 
 def _scores(scores: dict[str, Any] | None, checkpoint: Checkpoint) -> list[str]:
     """Return what is known of the scores of one task, or of each of several by name."""
+    if scores is None and (personal := checkpoint.training.get("personal")) is not None:
+        whose = "The scores of the starting model are in its own card" if personal["fell_back"] else "Not evaluated"
+        return [f"{whose}; what a person's own labels are worth is measured by `personalise`."]
     if scores is None:
         return [model_scores_sentence(None)]
     by_task, names = scores_by_task(scores), [task.name for task in checkpoint.tasks]
@@ -107,34 +121,44 @@ def scores_by_task(scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def personal_sentence(personal: dict[str, Any]) -> str:
     """Return whose a model is, what labels it has seen, and whether it fell back."""
-    seen = (
-        f"This model is for {personal['subject']} alone and says nothing about anybody else. It has seen "
-        f"{personal['label_minutes']:.1f} minutes of that person's labels: {personal['fitting_minutes']:.1f} to fit, "
-        f"{personal['checking_minutes']:.1f}, the last of each class, to check on."
+    whose, minutes = personal["subject"], personal["label_minutes"]
+    if personal["fell_back"]:
+        return _fallen_back(personal)
+    labels = (
+        f"This model is for {whose} alone and says nothing about anybody else. It has seen {minutes:.1f} minutes of "
+        f"that person's labels: {personal['fitting_minutes']:.1f} to fit, {personal['checking_minutes']:.1f}, the last "
+        "of each class, to check on."
     )
     if personal["method"] == "scratch":
-        return f"{seen} It was fitted from new weights."
-    is_kept_unchecked = personal["fell_back"] and not personal["is_checked"]
-    if is_kept_unchecked:
-        seen = (
-            f"This model is for {personal['subject']} alone. Of that person's labels there were "
-            f"{personal['label_minutes']:.1f} minutes, too few to set any aside to check on."
-        )
-    if personal["had_seen_subject"]:
-        seen += " The starting model had seen this person before."
-    if is_kept_unchecked:
+        return f"{labels} It was fitted from new weights."
+    adapted = f"{labels} It was adapted ({personal['method']}) from the starting model."
+    if not personal["is_checked"]:
         return (
-            f"{seen} Nothing was adapted: this is the starting model, unchanged (personalisation.unchecked=adapt "
-            "would adapt it without a check)."
+            f"{adapted} UNCHECKED: they were too few to check on; only a few steps were made, and nothing shows a gain."
         )
-    if personal["fell_back"]:
-        return f"{seen} Adapting ({personal['method']}) was not better there: this is the starting model, unchanged."
-    checked = (
-        "It was better there than the starting model."
-        if personal["is_checked"]
-        else "UNCHECKED: they were too few to check on; only a few steps were made, and nothing shows a gain."
+    if personal.get("had_seen_subject"):
+        return (
+            f"{adapted} It scored higher there than the starting model, which shows no gain: that model had been "
+            "fitted to this person before."
+        )
+    return f"{adapted} It was better there than the starting model."
+
+
+def _fallen_back(personal: dict[str, Any]) -> str:
+    """Return why a model that was to be a person's is the one that it started from."""
+    whose, minutes = personal["subject"], personal["label_minutes"]
+    before = " It had been fitted to this person before." if personal.get("had_seen_subject") else ""
+    if not personal["is_checked"]:
+        return (
+            f"This is the starting model, unchanged: of {whose}'s labels there were {minutes:.1f} minutes, too few to "
+            f"set any aside to check on, so nothing was adapted (personalisation.unchecked=adapt would adapt it "
+            f"without a check).{before}"
+        )
+    return (
+        f"This is the starting model, unchanged, and no model of {whose}'s own: adapting it ({personal['method']}) to "
+        f"{personal['fitting_minutes']:.1f} of the {minutes:.1f} minutes of {whose}'s labels was not better on the "
+        f"other {personal['checking_minutes']:.1f}, the last of each class.{before}"
     )
-    return f"{seen} It was adapted ({personal['method']}) from the starting model. {checked}"
 
 
 def _plan_lines(plan: dict[str, Any] | None) -> list[str]:

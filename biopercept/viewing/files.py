@@ -40,8 +40,8 @@ class Meant:
 class ViewRequest:
     """Pages of what is looked at, in one process or several.
 
-    ``html`` is a file where there is one recording, and a folder where there are several; what it holds is replaced
-    only with ``overwrite``.
+    ``html`` is a page (.html) where there is one recording, or a folder of pages by the recordings' names; what is
+    there is replaced only with ``overwrite``, or where it is an earlier page of the same.
     """
 
     meant: Meant
@@ -93,8 +93,11 @@ def view(
         with open_store(meant.path) as store:
             return tuple(_of_store(request, store, source, on_recording))
     chosen = _chosen_sources(meant, source)
-    pages = _targets(request, [one.key for one in chosen])
-    work = EachWork(_viewed, (source, dict(zip([one.key for one in chosen], pages, strict=True))), _failed)
+    keys = [one.key for one in chosen]
+    alone = "__".join(dict.fromkeys(keys[0].split("__"))) if chosen[0].entry is None else ""
+    pages = _targets(request, keys, alone)
+    targets = {one.key: (page, _made_from(meant, one.key)) for one, page in zip(chosen, pages, strict=True)}
+    work = EachWork(_viewed, (source, targets), _failed)
     return tuple(each_of(work, chosen, request.n_jobs, on_recording))
 
 
@@ -191,28 +194,45 @@ def _refuse_strangers(source: PredictionSource | None, keys: Sequence[RecordingK
     )
 
 
-def _targets(request: ViewRequest, keys: Sequence[str]) -> list[Path]:
-    """Return where each page goes; what is there is refused, unless it may be replaced."""
-    is_in_folder = len(keys) > 1 or is_folder(request.html)
-    if not is_in_folder:
-        refuse_other_than_page(request.html, overwrite=request.overwrite)
-        return [request.html]
-    if len(keys) > 1 and (is_file(request.html) or request.html.suffix.lower() in (".html", ".htm")):
+def _targets(request: ViewRequest, keys: Sequence[str], alone: str = "") -> list[Path]:
+    """Return where each page goes; what is there is refused, unless it may be replaced.
+
+    In a folder a page has the key for its name, or ``alone`` where it is the only one.
+    """
+    is_named = request.html.suffix.lower() in (".html", ".htm") and not is_folder(request.html)
+    if len(keys) > 1 and (is_file(request.html) or is_named):
         raise SettingsError(
             f"{request.meant.path} holds {len(keys)} recordings, each with a page of its own: give --html a folder, or "
             "choose one with --recording or --subjects"
         )
-    pages = [request.html / f"{key}.html" for key in keys]
-    for page in pages:
-        refuse_other_than_page(page, overwrite=request.overwrite)
+    is_new_folder = not request.html.suffix and not is_file(request.html)
+    if len(keys) == 1 and not (is_named or is_folder(request.html) or is_new_folder):
+        raise SettingsError(
+            f"--html {request.html} is neither a page nor a folder: a page ends in .html, and a folder that is not yet "
+            "there has no dot in its name"
+        )
+    names = [alone] if alone and len(keys) == 1 else keys
+    pages = [request.html] if is_named else [request.html / f"{name}.html" for name in names]
+    for page, key in zip(pages, keys, strict=True):
+        what, source = _made_from(request.meant, key)
+        refuse_other_than_page(page, overwrite=request.overwrite, what=what, source=source)
     return pages
 
 
-def _viewed(work: tuple[PredictionSource | None, dict[str, Path]], source: Source) -> Viewed:
-    predictions, pages = work
+def _made_from(meant: Meant, key: str) -> tuple[str, Path]:
+    """Return what the page of a recording is signed as."""
+    beneath = "" if meant.predictions is None else str(meant.predictions.resolve())
+    return f"view {key} {beneath}", meant.path
+
+
+_Target = tuple[Path, tuple[str, Path]]
+
+
+def _viewed(work: tuple[PredictionSource | None, dict[str, _Target]], source: Source) -> Viewed:
+    predictions, targets = work
     timeline, note = _timeline(source, predictions)
-    page = pages[source.key]
-    return Viewed(source.title, page, write_page(timeline, page), note=note)
+    page, made_from = targets[source.key]
+    return Viewed(source.title, page, write_page(timeline, page, made_from=made_from), note=note)
 
 
 def _failed(source: Source, reason: str) -> Viewed:
@@ -237,7 +257,8 @@ def _of_store(
     for one, page in zip(chosen, _targets(request, [one.key for one in chosen]), strict=True):
         try:
             timeline, note = _stored_timeline(one, source)
-            viewed = Viewed(timeline.title, page, write_page(timeline, page, places[one.key]), note=note)
+            size = write_page(timeline, page, places[one.key], made_from=_made_from(request.meant, one.key))
+            viewed = Viewed(timeline.title, page, size, note=note)
         except StoreError as fault:
             viewed = Viewed(one.key, failure=str(fault))
         on_recording(viewed, len(chosen))

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.files import write_text
+from biopercept.errors import ranged
+from biopercept.files import signed_page, write_text
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Signal
 from biopercept.report.drawing import colours
@@ -62,14 +63,20 @@ class Listing:
     spans: tuple[tuple[float, float], ...] = ()
 
 
-def write_page(timeline: Timeline, target: Path, place: Place | None = None, *, most_bytes: int = MOST_BYTES) -> int:
+def write_page(
+    timeline: Timeline, target: Path, place: Place | None = None, *, made_from: tuple[str, Path] | None = None
+) -> int:
     """Write the page of a timeline and return its size in bytes; ``place`` is where its pyramids are kept.
+
+    ``made_from`` is what the page is signed as: a page of the same may replace it (:func:`signed_page`).
 
     Raises OutputError where it cannot be written; an older one is then unharmed.
     """
     regular = [signal for signal in timeline.signals if signal.is_regular]
     with pyramids_of(regular, place) as pyramids:
-        page = page_of(timeline, dict(pyramids), most_bytes)
+        page = page_of(timeline, dict(pyramids))
+    if made_from is not None:
+        page = signed_page(page, *made_from)
     write_text(target, page)
     return len(page.encode("utf-8"))
 
@@ -100,7 +107,7 @@ def _beside_signals(timeline: Timeline, blobs: list[bytes]) -> dict[str, Any]:
     """Return what the script reads, without the levels of the signals."""
     names = tuple(dict.fromkeys(label.label for label in timeline.labels))
     classes = tuple(dict.fromkeys(name for track in timeline.predictions for name in track.classes))
-    shades = {shown(name): shade for name, (shade, _) in colours(tuple(dict.fromkeys((*names, *classes)))).items()}
+    shades = {shown(name): shade for name, (shade, _) in colours(classes, names).items()}
     reasons = next((quality.names for quality in timeline.quality.values()), ())
 
     def add(streams_and_data: tuple[list[dict[str, Any]], bytes]) -> dict[str, Any]:
@@ -249,7 +256,7 @@ def _error(one: Packed, unit: str) -> str:
 
 def _ends(one: Packed) -> str:
     low, high = one.ends
-    return f"{low:.4g} to {high:.4g}" if np.isfinite(low) else NOT_DEFINED
+    return ranged(f"{low:.4g}", f"{high:.4g}") if np.isfinite(low) else NOT_DEFINED
 
 
 def _label_listing(timeline: Timeline) -> Listing:

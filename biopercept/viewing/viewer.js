@@ -578,6 +578,7 @@ function axisPanel() {
       ctx.fillText(text, Math.min(Math.max(x - half, 0), width - 2 * half), 11);
     }
     let nShown = 0;
+    const written = [];  // where the text of each lane ends, so that no name lies on another
     DATA.labels.forEach(([onset, length, label], place) => {
       if (onset > view.to || onset + length < view.from || lanes[place] >= n) return;
       nShown++;
@@ -587,8 +588,9 @@ function axisPanel() {
       ctx.fillRect(left, top, Math.max(right - left, 1.5), 17);
       ctx.globalAlpha = 1;
       ctx.fillRect(left, top, 2, 17);
-      const room = length > 0 ? right - left - 8 : 60;
-      if (room > 16) {
+      const room = length > 0 ? right - left - 8 : 60, isFree = left + 4 >= (written[lanes[place]] || 0);
+      if (room > 16 && isFree) {
+        written[lanes[place]] = left + 6 + Math.min(ctx.measureText(label).width, room) + 4;
         ctx.save();
         ctx.beginPath();
         ctx.rect(left + 4, top, room, 17);
@@ -624,7 +626,7 @@ function predictionPanel(row) {
   }));
   if (!isClasses) names.forEach((name, k) => panel.caption.insertBefore(swatch(name, () => C.lines[k]), panel.value));
   if (isClasses) {
-    panel.strips = element("canvas", "strip");
+    panel.strips = element("canvas", "strip named");
     panel.strips.setAttribute("role", "img");
     panel.figure.append(panel.strips);
   }
@@ -672,8 +674,12 @@ function predictionPanel(row) {
 function drawClasses(panel, row, colourOf) {
   const { track } = panel, rows = [["predicted", track.predicted]];
   if (track.label.some((one) => one > 0)) rows.push(["true", track.label]);
-  const { context: ctx, width } = sized(panel.strips, 14 * rows.length);
+  const { context: ctx, width: whole } = sized(panel.strips, 14 * rows.length), left = gutter().left, width = whole - left;
   ctx.font = "10px system-ui, sans-serif";
+  ctx.fillStyle = C.ink;
+  ctx.textAlign = "right";
+  rows.forEach(([name], place) => ctx.fillText(name, left - 4, 14 * place + 10, left - 4));  // beside what they name
+  ctx.translate(left, 0);
   rows.forEach(([name, classes], place) => {
     track.cells.forEach(([from, to], i) => {
       const left = Math.max(shareOf(from) * width, 0), right = Math.min(shareOf(to) * width, width);
@@ -695,12 +701,6 @@ function drawClasses(panel, row, colourOf) {
         ctx.stroke();
       }
     });
-    ctx.fillStyle = C.paper;
-    ctx.globalAlpha = 0.8;
-    ctx.fillRect(0, 14 * place + 1, ctx.measureText(name).width + 6, 12);
-    ctx.globalAlpha = 1;
-    ctx.fillStyle = C.ink;
-    ctx.fillText(name, 3, 14 * place + 10);
   });
   panel.strips.setAttribute("aria-label", "Classes in view: " + rows.map((one) => one[0]).join(" and "));
 }

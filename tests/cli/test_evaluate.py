@@ -68,7 +68,8 @@ def test_what_can_be_refused_is_before_anything_is_prepared(
     output = tmp_path / "out"
     begin = ("evaluate", folder / "model")
     assert refusal(*begin, folder / "first", "-o", output).startswith(
-        "the model model was fitted to 3 of the 3 subjects to be scored: A1, A2, A3 (the same study and subject); "
+        "the model in folder model was fitted to 3 of the 3 subjects to be scored: A1, A2, A3 (the same study "
+        "and subject); "
     )
     assert refusal(*begin, folder / "first.h5", "-o", output, "--by", "site") == (
         "--by site needs to know who is who, which no store holds; add --participants participants.tsv"

@@ -13,6 +13,7 @@ import torch
 from read_settings import run_command as run
 
 from biopercept.training.checkpoint import load_model
+from biopercept.training.model_card import personal_sentence
 
 SMALL = (
         "model.width=16", "model.n_latents=4", "model.n_layers=1", "model.n_heads=2", "training.n_epochs=1",
@@ -42,6 +43,13 @@ def test_a_personal_model_is_an_ordinary_folder_that_says_whose_it_is(
     again = tmp_path / "again"
     assert run(capsys, "train", store, "-o", again, "--subject", "P01", "--start-from", own, settings=SMALL)[0] == 0
     assert load_model(again).training["personal"]["had_seen_subject"] is True
+    card, leak = (again / "card.md").read_text(), "LEAK: the weights started from had seen 1 of the 1 subjects that"
+    assert leak in card and "It was better there" not in card
+    if personal["fell_back"]:
+        assert "## No personal model: the starting model" in (own / "card.md").read_text()
+    words = ("train", store, "-o", again, "--subject", "P01", "--start-from", own, "--overwrite", "--json")
+    code, out, err = run(capsys, *words, settings=SMALL)
+    assert code == 0 and leak in err and leak in json.loads(out)["warnings"][-1]
     code, _, err = run(capsys, "train", store, "-o", scratch, "--subject", "P01", settings=SMALL)
     assert code == 0, err
     assert "It was fitted from new weights." in (scratch / "card.md").read_text()
@@ -59,7 +67,7 @@ def test_with_too_few_labels_to_check_on_the_model_is_the_starting_model_and_say
     general = tmp_path / "general"
     assert run(capsys, "train", store, "-o", general, settings=SMALL)[0] == 0
     start = load_model(general).network.state_dict()
-    for unchecked, sentence in (("keep", "Nothing was adapted: this is the starting model, unchanged"),
+    for unchecked, sentence in (("keep", "This is the starting model, unchanged: of P04's labels there were"),
                                 ("adapt", "UNCHECKED: they were too few to check on")):  # fmt: skip
         own = tmp_path / unchecked
         words = ("--subject", "P04", "--start-from", general, "--set", f"personalisation.unchecked={unchecked}")
@@ -71,6 +79,36 @@ def test_with_too_few_labels_to_check_on_the_model_is_the_starting_model_and_say
         assert held.training["personal"]["is_checked"] is False
         weights = held.network.state_dict()
         assert all(torch.equal(start[name], weights[name]) for name in start) is (unchecked == "keep")
+
+
+PERSONAL = {
+    "subject": "P01", "label_minutes": 5.0, "fitting_minutes": 4.0, "checking_minutes": 1.0, "method": "head",
+    "fell_back": False, "is_checked": True, "had_seen_subject": False,
+}  # fmt: skip
+
+
+def test_a_model_that_fell_back_is_said_to_be_the_starting_model_and_nothing_else() -> None:
+    kept = personal_sentence(PERSONAL | {"fell_back": True})
+    assert kept == (
+        "This is the starting model, unchanged, and no model of P01's own: adapting it (head) to 4.0 of the 5.0 "
+        "minutes of P01's labels was not better on the other 1.0, the last of each class."
+    )
+    assert personal_sentence(PERSONAL).endswith("It was better there than the starting model.")
+    seen = personal_sentence(PERSONAL | {"had_seen_subject": True})
+    assert "better" not in seen and "that model had been fitted to this person before" in seen
+
+
+def test_the_curve_on_a_terminal_is_sentences_and_tables_and_no_markdown(
+    made: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = made.store(tmp_path / "made.h5", made.study(4))
+    words = ("personalise", store, "-o", tmp_path / "curve", "--folds", 2, "--set", "personalisation.k=[1, 400]")
+    code, out, err = run(capsys, *words, settings=SMALL[:-2] + SMALL[-1:])
+    assert code == 0, err
+    assert not [mark for mark in ("| ---", "**", "\\_", "\\[", "# ") if mark in out]
+    assert "low-rank" in out and "AUROC gain" in out
+    assert "k = 400 is not scored: nobody has that many windows of each class before what is scored" in err
+    assert "different people" not in err
 
 
 def test_the_curve_is_printed_and_its_folder_is_refused_to_other_settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_a_page_that_exists_is_replaced_only_on_demand(app: typer.Typer, results
     assert page.read_text() == "mine"
     assert CliRunner().invoke(app, [str(results), "-o", str(page), "--overwrite"]).exit_code == 0
     assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_page_of_the_same_folder_is_replaced_and_one_of_another_or_changed_is_not(
+    app: typer.Typer, results: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(results, other)
+    page = tmp_path / "page.html"
+    for _ in range(2):
+        assert CliRunner().invoke(app, [str(results), "-o", str(page)]).exit_code == 0
+    made = page.read_bytes()
+    assert isinstance(CliRunner().invoke(app, [str(other), "-o", str(page)]).exception, OutputError)
+    assert page.read_bytes() == made and str(tmp_path).encode() not in made
+    page.write_bytes(made.replace(b"<h1>out</h1>", b"<h1>mine</h1>"))
+    assert isinstance(CliRunner().invoke(app, [str(results), "-o", str(page)]).exception, OutputError)
 
 
 def test_a_folder_without_results_is_one_sentence(app: typer.Typer, tmp_path: Path) -> None:

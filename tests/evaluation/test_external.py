@@ -95,13 +95,15 @@ def test_scores_are_those_of_scikit_learn_on_the_predictions(folder: Path, tmp_p
         "scores.json", "scores.csv", "predictions.csv", "folds.json", "config.yaml", "log.jsonl",
     }  # fmt: skip
     page = write_report(tmp_path / "out").read_text()
-    assert "the model model (weights" in page
+    assert "the model in folder model (weights" in page
     assert "1 external validation" in page and "1 cross-validation" not in page
 
 
 def test_scores_of_a_saved_model_are_no_scores_for_the_card_of_another(folder: Path, tmp_path: Path) -> None:
     scored(folder / "model", folder / "other.h5", tmp_path / "out")
-    with pytest.raises(StudyError, match="holds the scores of the saved model model, not of the model to be trained"):
+    with pytest.raises(
+        StudyError, match="holds the scores of the saved model in folder model, not of the model to be trained"
+    ):
         read_scores(tmp_path / "out")
 
 
@@ -117,8 +119,8 @@ def test_people_of_the_training_set_are_refused_or_flagged(folder: Path, tmp_pat
     with pytest.raises(SettingsError) as fault:
         scored(folder / "model", folder / "made.h5", tmp_path / "out")
     assert str(fault.value) == (
-        "the model model was fitted to 4 of the 8 subjects to be scored: P01, P02, P03, P04 (the same study and "
-        "subject); leave them out with --exclude-subjects P01,P02,P03,P04, or score them all the same with "
+        "the model in folder model was fitted to 4 of the 8 subjects to be scored: P01, P02, P03, P04 (the same study "
+        "and subject); leave them out with --exclude-subjects P01,P02,P03,P04, or score them all the same with "
         "--allow-seen, and the scores are then marked as a leak"
     )
     document = scored(folder / "model", folder / "made.h5", tmp_path / "out", is_seen_allowed=True)
@@ -145,7 +147,7 @@ def test_a_copy_under_another_name_is_seen_where_the_training_store_is_given(
     assert blind["external"]["compared_by"] == ["identity"]
     assert "was looked for by study and subject alone" in blind["warnings"][0]
     assert NOT_KNOWN in blind["warnings"]
-    with pytest.raises(SettingsError, match=r"the model model was not trained on other\.h5"):
+    with pytest.raises(SettingsError, match=r"the model in folder model was not trained on other\.h5"):
         scored(folder / "model", copied, tmp_path / "no", trained_on=folder / "other.h5")
 
 
@@ -187,8 +189,8 @@ def test_a_store_of_other_windows_is_refused_naming_both(made: ModuleType, folde
     with pytest.raises(SettingsError) as fault:
         scored(folder / "model", wide, tmp_path / "out")
     assert str(fault.value) == (
-        "wide.h5 was not prepared as the model model reads recordings: windows.length_seconds is 30.0 in the store and "
-        "20.0 in the model; give the study's folder, which is then prepared as the model was"
+        "wide.h5 was not prepared as the model in folder model reads recordings: windows.length_seconds is 30.0 in "
+        "the store and 20.0 in the model; give the study's folder, which is then prepared as the model was"
     )
 
 

@@ -32,7 +32,8 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
     words = (*words, "--shares", "1,0.25,0.6", "--set", "evaluation.n_bootstrap=200")
     assert run(*words) == 0
     printed = capsys.readouterr()
-    assert printed.out == (out / "learning_curve.md").read_text()
+    assert "**Learning curve of logistic" in (out / "learning_curve.md").read_text()
+    assert "Learning curve of logistic" in printed.out and "**" not in printed.out and "---:" not in printed.out
     document = json.loads((out / "learning_curve.json").read_text())
     assert [point["share"] for point in document["points"]] == [0.25, 0.6, 1.0]
     for point in document["points"]:
@@ -54,7 +55,7 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
     assert [(p.share, list(p.subjects_labelled), p.mean, list(p.ci95 or ())) for p in told] == [
         (p["share"], p["subjects_labelled"], p["mean"], p["ci95"]) for p in document["points"]
     ]
-    assert "| 1 | 4 to 5 | stress | balanced accuracy |" in printed.out
+    assert "| 1 | 4 to 5 | stress | balanced accuracy |" in (out / "learning_curve.md").read_text()
     (out / "share-1" / "folds" / "002.json").unlink()
     assert run(*words) == 0
     told = capsys.readouterr().err

@@ -18,7 +18,14 @@ from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import SettingsError
 from biopercept.evaluation.trust import selective_risks
-from biopercept.inference.familiarity import BY_ID, BY_SAMPLES, BY_SUBJECT, NOT_KNOWN
+from biopercept.inference.familiarity import (
+    BY_ID,
+    BY_SAMPLES,
+    BY_SUBJECT,
+    NOT_KNOWN,
+    distance_remarks,
+    feature_remarks,
+)
 from biopercept.inference.prediction import OUTSIDE, UNLIKE, Predictions, Truth, predict, require_this_version
 from biopercept.inference.prediction_files import PredictionRequest, predict_files, summary_columns, summary_row
 from biopercept.model.biosignals import PerceiverSettings
@@ -144,6 +151,21 @@ def test_each_fault_is_one_sentence(
     assert len([sentence for sentence in after if sentence.startswith(words)]) == 1
 
 
+def test_features_outside_their_range_have_their_unit_and_what_is_usual_is_said_plainly(model: Checkpoint) -> None:
+    assert model.known is not None
+    ranges = {"heart/log_hf": (5.0, 6.9), "heart/pnn50": (0.1, 0.1), "eda/slope_of_old": (0.0, 1.0)}
+    known, values = replace(model.known, features=ranges, usual=0.07), np.array([[7.2, 0.5, 3.0]] * 4)
+    assert feature_remarks(known, values, tuple(ranges)) == [
+        "features outside the range known in most windows: heart/log_hf (about 7.2 log ms^2, known 5 to 6.9 log ms^2), "
+        "heart/pnn50 (about 0.5, known 0.1), eda/slope_of_old (about 3, known 0 to 1)"
+    ]
+    distance = np.array([2.0, 0.5, 0.5, 0.5])
+    assert distance_remarks(known, {"heart": distance}, distance) == [
+        "25% of the windows are unlike those that the model knows, most by the features of heart; of a new person "
+        "like those that it was trained on, about 1% are, and of 19 such people in 20 at most 7%"
+    ]
+
+
 def test_sensors_that_are_absent_or_not_read_are_named(made: ModuleType, model: Checkpoint) -> None:
     changed = replace(model, training={**model.training, "modalities": ["eda", "temp"]})
     recording = made.recording("NEW", seed=5)
@@ -250,7 +272,7 @@ def test_other_features_than_this_version_makes_are_refused_by_name(model: Check
     with pytest.raises(SettingsError, match="the same in another order; prepare and train the model with one version"):
         require_this_version(replace(model, feature_names=FEATURE_NAMES[::-1]), "m")
     require_this_version(replace(model, feature_names=FEATURE_NAMES), "m")
-    with pytest.raises(SettingsError, match=r"the model model reads \d+ features and this version has"):
+    with pytest.raises(SettingsError, match=r"the model in folder model reads \d+ features and this version has"):
         predict_files(PredictionRequest(folder, (folder,)), folder.parent / "out")
     start = StartingPoint("pretrained", "", {}, (), FEATURE_NAMES)
     with pytest.raises(SettingsError, match=r"the model p reads .* and the store has .*: the same in another order"):

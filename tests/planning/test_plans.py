@@ -224,6 +224,16 @@ def test_a_class_of_one_person_and_people_whom_windows_lose_are_named(tmp_path: 
     )
 
 
+def test_where_most_people_have_no_window_of_a_class_the_step_has_another_reason_than_their_number(
+    tmp_path: Path,
+) -> None:
+    plan = made(tmp_path, {**people(9, ("rest", 600), ("task", 3)), "P10": [("rest", 600), ("task", 300)]})
+    assert because(plan, "windows.step_seconds") == (
+        "half a window, at most 30 s; most people have no window of 'task' at any step"
+    )
+    assert not [line for line in plan.lines if " 0 windows" in line.because]
+
+
 def test_windows_longer_than_every_stretch_are_a_fault(tmp_path: Path) -> None:
     write_study(tmp_path, people(5, ("rest", 300), ("task", 90)))
     plan = plan_of(fingerprint_of_study(load_study(tmp_path)), 120.0)

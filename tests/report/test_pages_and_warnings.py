@@ -11,7 +11,16 @@ import pytest
 
 from biopercept.report.audit import audit_page, audit_table
 from biopercept.report.curves import learning_page, learning_table
-from biopercept.report.scores import number_table, score_table, sensor_table, subject_table, trust_sentences
+from biopercept.report.page import audit_section
+from biopercept.report.scores import (
+    group_tables,
+    methods_text,
+    number_table,
+    score_table,
+    sensor_table,
+    subject_table,
+    trust_sentences,
+)
 from biopercept.report.warnings import warnings_of
 from biopercept.results.audit import Audit, Finding, Skipped, Verdict
 from biopercept.results.cross_validation import (
@@ -27,6 +36,7 @@ from biopercept.results.cross_validation import (
 )
 from biopercept.results.curves import LearningCurve, LearningPoint
 from biopercept.results.folder import Results
+from biopercept.results.groups import Groups, GroupScore
 from biopercept.results.reading import CountedEstimate
 
 HOSTILE = "a|b <script>x</script> *c* _d_ [e](f) `g`\n# h"
@@ -116,6 +126,20 @@ def test_what_calibration_changed_is_said_with_both_errors_and_nothing_is_said_w
     assert trust_sentences(classes()) == ()
 
 
+@pytest.mark.parametrize(("error", "is_said"), [(0.038, True), (0.044, False), (0.09, False)])
+def test_a_calibration_error_below_its_own_interval_says_why(error: float, is_said: bool) -> None:
+    run = classes(window_seconds=60.0, brier=0.2, brier_ci95=(0.1, 0.3), ece=error, ece_ci95=(0.044, 0.103))
+    why = "The calibration error lies below its interval because drawing people again raises it"
+    assert any(why in sentence for sentence in trust_sentences(run)) is is_said
+    assert any(why in sentence for sentence in methods_text(run)) is is_said
+    groups = Groups(
+        task="t", positive=None, n_bootstrap=1000, n_permutations=1000, seed=0, least_people=5, differences=(),
+        scores=(GroupScore(column="sex", group="f", n_subjects=5, n_windows=50, score="ece", n_defined=5, value=error,
+                           ci95=(0.044, 0.103)),),
+    )  # fmt: skip
+    assert ("a calibration error lies below its interval" in group_tables(groups)[0].title) is is_said
+
+
 @pytest.mark.parametrize(("n", "is_warned"), [(19, True), (20, False)])
 def test_few_subjects_are_warned_of_and_enough_are_not(n: int, is_warned: bool) -> None:
     for kinds in ({"cross_validations": (classes(n=n),)}, {"number_validations": (numbers(),)}):
@@ -177,6 +201,26 @@ def test_a_leak_is_grave_a_warning_is_not_and_ok_is_not_warned_of() -> None:
         ("motion-only", "warning", "0.900 [0.800, 1.000]"),
         ("quality-only", "ok", "0.900 [0.800, 1.000]"),
     ]
+
+
+def test_a_probe_and_an_audit_of_another_split_than_the_scores_say_each_its_own() -> None:
+    both = "k-fold over subjects, 5 folds; the scores beside it are of leave one subject out, 20 folds"
+    one, alike = audit(finding("warning"), fingerprint={"store": "ab"}), classes(split="k-fold", n_folds=5)
+    assert f"Audit, clock-only: It is 0.9. (The probe is of {both}.)" not in sentences(audits=(one,))
+    with_chance = replace(one, findings=(replace(one.findings[0], chance=0.5),))
+    assert f"Audit, clock-only: It is 0.9. (The probe is of {both}.)" in sentences(
+        audits=(with_chance,), cross_validations=(classes(),)
+    )
+    assert "Audit, clock-only: It is 0.9." in sentences(audits=(with_chance,), cross_validations=(alike,))
+    assert audit_section(one, 1, [classes()]).lead[0].endswith(f"Where a probe has a score, it is of {both}.")
+    assert both not in audit_section(one, 1, [alike]).lead[0]
+
+    clock = classes("clock-only", mean=0.75, split="k-fold", n_folds=5)
+    [beaten] = [words for words in sentences(cross_validations=(classes(), clock)) if "clock-only reaches" in words]
+    assert beaten.endswith(f"may be using it (the probe is of {both}).")
+    same = replace(clock, split="subject", n_folds=20)
+    [beaten] = [words for words in sentences(cross_validations=(classes(), same)) if "clock-only reaches" in words]
+    assert beaten.endswith("may be using it.")
 
 
 def point(**changes: Any) -> LearningPoint:

@@ -73,7 +73,33 @@ def test_a_file_becomes_a_page_with_its_signal_quality_and_predictions(signal_fi
     assert read.unpacked(track)["onset"].tolist() == [[0.0, 30.0]]  # in time order
     assert fault(signal_file, "--html", page).endswith(
         "exists and is not empty; choose another output or add --overwrite"
+    )  # a page of the recording alone is not the same
+
+
+def test_a_page_goes_into_a_folder_that_is_given_whether_it_is_there_or_not(signal_file: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for folder in (there, tmp_path / "new"):
+        outcome = run(signal_file, "--html", f"{folder}/")
+        assert outcome.exit_code == 0, outcome.output
+        assert outcome.stdout == f"{folder / 'P1.html'}\n" and [p.name for p in folder.iterdir()] == ["P1.html"]
+    named = tmp_path / "page.txt"
+    assert fault(signal_file, "--html", named) == (
+        f"--html {named} is neither a page nor a folder: a page ends in .html, and a folder that is not yet there has "
+        "no dot in its name"
     )
+    assert not named.exists()
+
+
+def test_a_page_of_the_same_is_replaced_and_one_that_somebody_changed_is_not(signal_file: Path, tmp_path: Path) -> None:
+    page = tmp_path / "P1.html"
+    for _ in range(2):
+        assert run(signal_file, "--html", page).exit_code == 0
+    copy = signal_file.with_name("P2.csv")
+    copy.write_bytes(signal_file.read_bytes())
+    assert "exists and is not empty" in fault(copy, "--html", page)
+    page.write_text(page.read_text(encoding="utf-8").replace("<h1>", "<h1>Mine: "), encoding="utf-8")
+    assert "exists and is not empty" in fault(signal_file, "--html", page)
 
 
 def test_predictions_of_others_and_folders_without_any_are_refused(signal_file: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import BANDS
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.recording import FloatArray, Signal
-from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, draw
+from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, LINES, RED, Drawing, draw
 from biopercept.report.recordings.strips import (
     MASKED,
     Clock,
@@ -31,9 +31,6 @@ from biopercept.report.text import count, shortened
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-LINE_COLOURS = (BLUE, GREEN, RED, "#cc79a7", INK, "#e69f00")
-"""Colours of lines beside each other; yellow, which the eye loses on white, is not among them."""
 
 SKIN_SECONDS, BREATH_SECONDS, EEG_SECONDS = 120.0, 60.0, 5.0
 _LOGS = {"emg_envelope": "muscle activity (mV)", "activity": "movement (g)"}
@@ -265,7 +262,7 @@ def brain_figures(clean: CleanRecording, peaks: dict[str, float]) -> Iterator[Dr
 
 def _bands_figure(clean: CleanRecording, bands: dict[str, Signal]) -> Drawing:
     duration = clean.recording.duration_seconds
-    clock, shades = Clock.of(duration), dict(zip(bands, LINE_COLOURS, strict=False))
+    clock, shades = Clock.of(duration), dict(zip(bands, LINES, strict=False))
     width = max(duration / _COLUMNS, 1.0)
 
     def paint(figure: Figure) -> None:
@@ -313,7 +310,7 @@ def _spectra_figure(eeg: Signal, peaks: dict[str, float], name: str) -> Drawing 
     frequency, spectra, n = eeg_spectra(eeg)
     if not spectra:
         return None
-    shades = dict(zip(spectra, LINE_COLOURS, strict=False))
+    shades = dict(zip(spectra, LINES, strict=False))
     is_drawn = (frequency >= 1.0) & (frequency <= 45.0)
 
     def paint(figure: Figure) -> None:

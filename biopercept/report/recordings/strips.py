@@ -168,7 +168,7 @@ def _paint_whole(axes: Axes, strip: Strip, clock: Clock) -> None:
 def _paint_labels(axes: Axes, intervals: Sequence[Interval], clock: Clock) -> None:
     """Draw labelled intervals as bars with their names in them, where there is room."""
     labels = tuple(dict.fromkeys(interval.label for interval in intervals))
-    shades = colours(labels)
+    shades = colours((), labels)
     whole = max(interval.end_seconds for interval in intervals)
     times = [i.onset_seconds / clock.seconds for i in intervals if i.duration_seconds <= 0]
     if times:

@@ -1,0 +1,67 @@
+"""Colours: one condition has one colour on every page, and what a page draws by script is coloured as its picture."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+
+from biopercept.recording import Interval
+from biopercept.report.drawing import LINES, colours
+from biopercept.report.layout import Head, Section
+from biopercept.report.layout import page_of as report_of
+from biopercept.report.template import asset
+from biopercept.report.text import Table
+from biopercept.report.timelines import timeline_figure
+from biopercept.results.predictions import Predictions
+from biopercept.viewing.page import page_of
+from biopercept.viewing.predictions import PredictionTrack
+from biopercept.viewing.timeline import RECORDED, Timeline
+
+pytestmark = pytest.mark.figures
+CLASSES = ("stress", "rest", "amusement")  # in the order of their task, which is neither the alphabet's nor time's
+
+
+def track() -> PredictionTrack:
+    values, none = np.full((2, 3), 1 / 3), np.full(2, np.nan)
+    return PredictionTrack(
+        "m", CLASSES, "", np.array([0.0, 10.0]), np.full(2, 10.0), values, ("rest", "stress"), ("", ""), none,
+        ("", ""), ("", ""), np.zeros(2, dtype=bool), np.empty(0), np.empty((0, 3)),
+    )  # fmt: skip
+
+
+def test_a_condition_has_the_colour_of_its_place_in_the_task_on_report_and_view_pages() -> None:
+    of_report = {name: shade for name, (shade, _) in colours(CLASSES).items()}
+    labels = (Interval(0.0, 5.0, "rest"), Interval(5.0, 5.0, "walk"), Interval(10.0, 5.0, "stress"))
+    page = page_of(Timeline("S01", "", "task", RECORDED, 20.0, (), labels=labels, predictions=(track(),)), {})
+    of_view = dict(json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])["colours"])
+    assert {name: of_view[name] for name in CLASSES} == of_report
+    assert of_view["walk"] not in of_report.values()
+    early, late = (colours((), names) for names in (("walk", "rest"), ("rest", "walk")))  # of two recordings
+    assert early == late
+
+
+def test_curves_that_are_explored_have_the_colours_of_their_picture() -> None:
+    windows = Predictions(
+        classes=CLASSES, keys=(("S01", "", "r"),) * 2, onset=np.array([0.0, 10.0]), duration=np.full(2, 10.0),
+        label=("", ""), predicted=("rest", "stress"), probabilities=np.full((2, 3), 1 / 3), quality=np.ones(2),
+    )  # fmt: skip
+    figure = timeline_figure(windows, "t")
+    page = unescape(report_of(Head("x", "y"), [Section("one", "One", figures=(figure,))]))
+    [shades] = re.findall(r'data-shades="(\[.*?\])"', page)
+    assert json.loads(shades) == [shade for shade, _ in colours(CLASSES).values()]
+    assert [shade for shade in json.loads(shades) if shade.encode() not in figure.svg] == []
+
+
+def test_the_viewer_draws_channels_in_the_colours_of_every_other_page() -> None:
+    [first] = re.findall(r'lines: \["(.*?)"\]', asset("biopercept.viewing", "viewer.js"))[:1]
+    assert first.split('", "')[:3] == list(LINES[:3])
+
+
+def test_a_table_without_a_row_is_a_word_and_no_heading_over_nothing() -> None:
+    empty = Table("0 spoilt stretches", ("Signal", "Why"), (), (False, False))
+    page = report_of(Head("x", "y"), [Section("one", "One", tables=(empty,))])
+    assert "<p>0 spoilt stretches: none.</p>" in page and "<thead>" not in page
