@@ -1,4 +1,4 @@
-"""What ``live`` shows while it runs: on a terminal a panel that is drawn again, elsewhere a line for each prediction."""
+"""What ``live`` shows while it runs: on a terminal a panel, elsewhere a line for each prediction."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class FollowSettings:
             raise SettingsError(f"--every is {self.every_seconds:g}; it must be a positive number of seconds")
         if self.most_seconds is not None and not self.most_seconds >= checkpoint.window_seconds:
             raise SettingsError(
-                f"--seconds is {self.most_seconds:g} and the model's window is {checkpoint.window_seconds:g} s: nothing "
-                "would be predicted"
+                f"--seconds is {self.most_seconds:g} and the model's window is {checkpoint.window_seconds:g} s: "
+                "nothing would be predicted"
             )
         require_abstention(checkpoint.tasks, self.abstain_below)
 
@@ -157,7 +157,8 @@ class Follower:
         begun, worked = time.perf_counter(), time.process_time()
         begin = self._predictor.begin_of(end)
         signals = tuple(signal for stream in self._source.streams for signal in stream.between(begin, end))
-        recording = Recording(self._settings.subject, "", self._settings.recording, signals)
+        who = self._settings
+        recording = Recording(who.subject, "", who.recording, signals, notes=tuple(self._source.notes))
         predictions = self._predictor.predict(recording, end, with_words=is_first)
         if self._settings.abstain_below is not None or self._settings.abstain_unlike:
             predictions = predictions.abstaining(self._settings.abstain_below, unlike=self._settings.abstain_unlike)

@@ -1,4 +1,4 @@
-"""A whole run of ``live``: the model, its source, the tables that are written as it goes, and what is said at the end."""
+"""A whole run of ``live``: the model, its source, the tables that are written as it goes, and its summary."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _takers(request: LiveRequest, checkpoint: Checkpoint, output: Path) -> Itera
     tables = [LiveTable(path.parent, name, request.model.resolve().name) for name, path in paths.items()]
     takers: list[Callable[[Followed], None]] = [table.write for table in tables]
     if request.outlet:
-        from biopercept.streaming.outlet import PredictionOutlet
+        from biopercept.streaming.lsl import PredictionOutlet
 
         takers.append(PredictionOutlet(request.outlet, checkpoint).give)
     try:

@@ -25,6 +25,7 @@ from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, Predictions
 from biopercept.modalities import MODALITIES
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.prepare.recording import PrepareSettings, prepare_windows
+from biopercept.preprocessing.cleaning import why_left_out
 from biopercept.preprocessing.windows import Windows
 from biopercept.recording import Channel, Recording, Signal
 from biopercept.store.prepared import PreparedRecording
@@ -90,7 +91,10 @@ class _StreamInputs(WindowInputs):
                 self.of_channels[bank.modality, bank.sampling_rate, channel.name].moments for channel in bank.channels
             ]
             past = Moments(
-                *(np.concatenate(parts, axis=1) for parts in zip(*((c.count, c.mean, c.variance) for c in columns)))
+                *(
+                    np.concatenate(parts, axis=1)
+                    for parts in zip(*((c.count, c.mean, c.variance) for c in columns), strict=True)
+                )
             )
             every.append((past, past))
         return tuple(every)
@@ -114,8 +118,8 @@ class WindowPredictor:
         normalisation = checkpoint.normalisation
         if normalisation.is_transductive:
             raise SettingsError(
-                f"the model scales inputs by the whole recording (normalisation {normalisation.mode}), the end of which "
-                "a stream does not have; train a model with --normalisation causal"
+                f"the model scales inputs by the whole recording (normalisation {normalisation.mode}), the end of "
+                "which a stream does not have; train a model with --normalisation causal"
             )
         self.length_seconds = checkpoint.window_seconds
         self._checkpoint, self._engine = checkpoint, engine
@@ -139,10 +143,13 @@ class WindowPredictor:
     def require_sensors(self, signals: Sequence[Signal], notes: Sequence[str] = ()) -> None:
         """Refuse signals none of which the model reads, in a unit that can be used. Raises SettingsError."""
         known = self._checkpoint.training["modalities"]
-        if any(s.modality in known and s.unit == MODALITIES[s.modality].unit for s in signals):
+        read = [replace(s, n_samples=max(s.n_samples, 1)) for s in signals if s.modality in known]
+        faults = {s.name: why_left_out(s) for s in read}
+        if faults and not all(faults.values()):
             return
         there = [f"{s.name} ({s.modality}{f', {s.unit}' if s.unit else ''})" for s in signals]
-        why = f"; {'; '.join(notes[:3])}" if notes else ""
+        words = [*(f"{name}: {why}" for name, why in faults.items()), *notes]
+        why = f"; {'; '.join(words[:3])}" if words else ""
         raise SettingsError(
             f"there is no sensor that the model reads: it reads {listed(known)}, and there are "
             f"{listed(there) or 'no signals'}{why}"
@@ -299,10 +306,9 @@ def _made_signals(modalities: Sequence[str], seconds: float) -> tuple[Signal, ..
         channels = tuple(Channel(name) for name in (("Fz", "Cz", "Pz", "Oz") if modality.name == "eeg" else ("made",)))
         samples = np.sin(2 * np.pi * 1.2 * times) + 0.1 * generator.standard_normal((len(channels), n))
         made = Signal.from_samples(modality.name, modality.name, modality.unit, modality.model_rate, samples, channels)
-        is_beats = modality.name == "ibi"
-        signals.append(
-            replace(made.with_samples(0.8 + 0 * samples, 1.0), times=0.8 * np.arange(n)) if is_beats else made
-        )
+        if modality.name == "ibi":
+            made = replace(made.with_samples(0.8 + 0 * samples, 1.0), times=0.8 * np.arange(n))
+        signals.append(made)
     return tuple(signals)
 
 

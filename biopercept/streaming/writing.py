@@ -79,8 +79,8 @@ class LiveTable:
         except OSError as fault:
             os.ftruncate(self._handle, before)
             raise OutputError(
-                f"cannot write {self.path}: {fault.strerror}; the {self._n_lines} lines before are whole; make room and "
-                "run it again"
+                f"cannot write {self.path}: {fault.strerror}; the {self._n_lines} lines before are whole; make room "
+                "and run it again"
             ) from fault
 
     def _sync(self) -> None:
