@@ -16,6 +16,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -64,7 +65,8 @@ def _quieten(pylsl: Any) -> None:
     if "LSLAPICFG" in os.environ or any(place.expanduser().is_file() for place in places):
         return
     if (configure := getattr(pylsl.util, "set_config_content", None)) is not None:
-        configure("[log]\nlevel = -3\n")
+        with suppress(NotImplementedError):
+            configure("[log]\nlevel = -3\n")
 
 
 class Placement:
@@ -198,8 +200,8 @@ class LslSource:
         if absent:
             if not by_name:
                 raise SettingsError(
-                    f"no stream is on the network, and {listed(absent)} was looked for during {wait_seconds:g} s; start "
-                    "its program, or wait longer (--wait)"
+                    f"no stream is on the network, and {listed(absent)} was looked for during {wait_seconds:g} s; "
+                    "start its program, or wait longer (--wait)"
                 )
             raise SettingsError(f"no stream on the network is called {not_among(absent, sorted(by_name))}")
         for name in names:
