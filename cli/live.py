@@ -86,21 +86,24 @@ def live(
 
     Example: biopercept live stress-wrist --replay S31_E4.zip --speed 20 -o live
     """
+    from biopercept.results.live import LiveSummary
+    from biopercept.results.reading import read_result
     from biopercept.streaming.live import follow_streams
 
     streams.refuse_of_the_other()
     request = _request(model, streams, following, channels, run)
     claim(output, overwrite=run.overwrite, inputs=[] if streams.replay is None else [streams.replay])
     if run.overwrite:
-        for path in [*output.glob("**/live_predictions.*"), *output.glob("live.json")]:
+        for path in [*output.glob("**/live_predictions.*"), *output.glob(LiveSummary.FILE)]:
             path.unlink()
     with dashboard(model.resolve().name, quiet=run.quiet or run.as_json) as screen:
         try:
             summary = follow_streams(request, output, screen.show)
         except KeyboardInterrupt:
             screen.close()
-            if screen.n_shown:
-                say(f"{screen.n_shown} predictions are written in {output}; the same command adds to them")
+            if (done := output / LiveSummary.FILE).is_file():
+                n = read_result(done, LiveSummary).predictions
+                say(f"{n} predictions are written in {output}; the same command adds to them")
             raise
     if run.as_json:
         print_json(summary)

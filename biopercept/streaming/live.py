@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from biopercept.errors import SettingsError
@@ -67,7 +67,10 @@ def follow_streams(request: LiveRequest, output: Path, on_prediction: OnPredicti
         raise SettingsError(NO_DISTANCE)
     predictor = WindowPredictor(checkpoint, engine_for(request.device), request.context_seconds)
     predictor.rehearse()
-    with closing(_source(request, predictor)) as source, _takers(request, checkpoint, output) as takers:
+    paths = table_paths(output, [task.name for task in checkpoint.tasks])
+    tables = [LiveTable(path.parent, task, name) for task, path in paths.items()]
+    with closing(_source(request, predictor)) as source:
+        takers = [*(table.write for table in tables), *_outlets(request, checkpoint)]
         follower = Follower(checkpoint, predictor, source, request.follow)
 
         def take(one: Followed) -> None:
@@ -79,7 +82,10 @@ def follow_streams(request: LiveRequest, output: Path, on_prediction: OnPredicti
                 for one in predictions:
                     on_prediction(one, source.streams)
         finally:
+            for table in tables:
+                table.close()
             summary = follower.tally.summary(name, follower.seconds)
+            summary = replace(summary, predictions=min(table.n_lines for table in tables))
             if summary.predictions:
                 write_result(output / LiveSummary.FILE, summary)
     return summary
@@ -103,18 +109,10 @@ def _source(request: LiveRequest, predictor: WindowPredictor) -> Source:
     return Replay(recording, request.speed, predictor.kept_seconds)
 
 
-@contextmanager
-def _takers(request: LiveRequest, checkpoint: Checkpoint, output: Path) -> Iterator[list[Callable[[Followed], None]]]:
-    """Give what takes each prediction: a table for each task, and the outlet."""
-    paths = table_paths(output, [task.name for task in checkpoint.tasks])
-    tables = [LiveTable(path.parent, name, request.model.resolve().name) for name, path in paths.items()]
-    takers: list[Callable[[Followed], None]] = [table.write for table in tables]
-    if request.outlet:
-        from biopercept.streaming.lsl import PredictionOutlet
+def _outlets(request: LiveRequest, checkpoint: Checkpoint) -> list[Callable[[Followed], None]]:
+    """Return what gives predictions out as a stream; nothing where none is wanted."""
+    if not request.outlet:
+        return []
+    from biopercept.streaming.lsl import PredictionOutlet
 
-        takers.append(PredictionOutlet(request.outlet, checkpoint).give)
-    try:
-        yield takers
-    finally:
-        for table in tables:
-            table.close()
+    return [PredictionOutlet(request.outlet, checkpoint).give]

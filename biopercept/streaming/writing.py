@@ -32,7 +32,8 @@ class LiveTable:
         self._task, self._model = task, model
         self._handle: int | None = None
         self._run = 1
-        self._n_lines = 0
+        self._begin = 0
+        self.n_lines = 0
 
     def write(self, one: Followed) -> None:
         """Write one prediction. Raises OutputError where it cannot be written; what was written before stays whole."""
@@ -41,14 +42,17 @@ class LiveTable:
             self._open(tuple(columns), one.predictions)
         cells = [prediction_cell(name, value) for name, value in columns.items()]
         self._append("\t".join([str(self._run), *map(_plain, cells)]) + "\n")
-        self._n_lines += 1
-        if self._n_lines % _SYNC_EVERY == 0:
+        self.n_lines += 1
+        if self.n_lines % _SYNC_EVERY == 0:
             self._sync()
 
     def close(self) -> None:
-        """Have the disk take what was written."""
+        """Have the disk take what was written, and count its lines: ``n_lines`` of this run."""
         if self._handle is not None:
             self._sync()
+            with self.path.open("rb") as stream:  # an interruption may come between a line and its being counted
+                stream.seek(self._begin)
+                self.n_lines = sum(piece.count(b"\n") for piece in iter(lambda: stream.read(1 << 20), b""))
             os.close(self._handle)
             self._handle = None
 
@@ -66,6 +70,7 @@ class LiveTable:
                 write_text(self.path, header)
             write_sidecar(self.path, _sidecar(predictions, self._task, self._model))
             self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            self._begin = os.fstat(self._handle).st_size
         except OSError as fault:
             raise OutputError(f"cannot write {self.path}: {fault.strerror}; choose another output") from fault
 
@@ -79,7 +84,7 @@ class LiveTable:
         except OSError as fault:
             os.ftruncate(self._handle, before)
             raise OutputError(
-                f"cannot write {self.path}: {fault.strerror}; the {self._n_lines} lines before are whole; make room "
+                f"cannot write {self.path}: {fault.strerror}; the {self.n_lines} lines before are whole; make room "
                 "and run it again"
             ) from fault
 

@@ -217,7 +217,7 @@ def test_the_command_writes_a_line_for_each_second_and_goes_on_in_its_table(tmp_
     first = rows_of(table)
     assert [row["onset"] for row in first] == ["0.0", "20.0", "40.0", "60.0"]
     assert list(first[0])[:4] == ["run", "onset", "duration", "predicted"]
-    assert {"quality", "confidence", "distance", "missing", "probability_relax"} <= set(first[0])
+    assert {"quality", "confidence", "missing", "probability_relax"} <= set(first[0])
     assert set(json.loads(table.with_suffix(".json").read_text())["columns"]) >= {"run", "missing", "quality"}
     with table.open("a") as stream:
         stream.write("1\t80.0\t60")  # a line that a crash of the machine left unfinished
