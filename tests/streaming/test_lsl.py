@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from biopercept.errors import SettingsError
+from biopercept.loaders.readers.xdf import Placed, channels_of
+from biopercept.loaders.readers.xdf_chunks import XdfChannel, XdfStream
 from biopercept.streaming.buffers import RingBuffer, Stream
 from biopercept.streaming.lsl import LslSource, Placement, keep, library
 
@@ -76,7 +78,7 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def end(program: subprocess.Popen[str]) -> None:
+def stop(program: subprocess.Popen[str]) -> None:
     program.kill()
     program.wait()
     if program.stdout is not None:
@@ -99,7 +101,7 @@ def giving() -> Iterator[Any]:
 
     yield start
     for one in running:
-        end(one)
+        stop(one)
 
 
 def numbers(placement: Placement, times: np.ndarray, at_once: int = 16) -> np.ndarray:
@@ -188,7 +190,7 @@ def test_a_stream_is_followed_lost_and_taken_up_again(giving: Any) -> None:
     [eeg] = source.streams[0].between(1.0, 3.0)
     assert np.isfinite(eeg.read()).mean() > 0.95
     assert 5 < np.nanstd(eeg.read()) < 20
-    end(first)
+    stop(first)
     lost_at = source.now()
     while source.streams[0].is_there and source.now() < lost_at + 30:
         source.reach(source.now())
@@ -251,6 +253,14 @@ def test_the_command_follows_streams_and_gives_its_predictions_out_as_one(giving
     assert {(f"{round(one[0], 6)}", f"{round(one[1], 6)}") for one in samples} <= given
 
 
+@pytest.mark.parametrize(("unit", "kind", "meant"), [("0", "EEG", "V"), ("-6", "eeg", "uV"), ("-3", "Acc", "-3")])
+def test_a_unit_may_be_a_power_of_ten_of_volts(unit: str, kind: str, meant: str) -> None:
+    # As mne-lsl announces them: 0 for V, -6 for uV.
+    stream = XdfStream(0, "A", kind, 1, 128.0, "float32", (XdfChannel("Fz", unit, ""),), False)
+    placed = Placed(128.0, 0.0, 0, lambda keys, start, stop: np.empty((len(keys), 0)))
+    assert [channel.unit for channel in channels_of(stream, placed, "A", 128.0)] == [meant]
+
+
 @needs_player
 def test_streams_of_another_program_are_followed(tmp_path: Path) -> None:
     player = tmp_path / "play.py"
@@ -282,4 +292,4 @@ time.sleep(300)
         assert np.nanmax(samples) == pytest.approx(20.0, rel=0.05)  # 20 uV, announced in volts
         source.close()
     finally:
-        end(run)
+        stop(run)

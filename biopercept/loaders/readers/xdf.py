@@ -66,6 +66,7 @@ _KINDS = {
     "rr": "ibi",
 }
 """Types of streams and channels, in lower case without blanks and signs, and what they measure."""
+_OF_VOLTS, _VOLTS = ("eeg", "ecg", "ekg", "emg", "eog"), {"0": "V", "-3": "mV", "-6": "uV", "-9": "nV"}
 _EVENT_KINDS = ("marker", "markers", "event", "events", "stim", "trigger", "triggers", "stringmarker")
 _BESIDE = re.compile(
     r".*(aux|trig|stim|status|marker|event|count|index|time|batter|quality|impedance|valid|gyro|acc|packet|button).*"
@@ -390,7 +391,7 @@ def channels_of(stream: XdfStream, placed: Placed, source: str, rate: float) -> 
     return [
         RawChannel(
             label=label,
-            unit=channel.unit,
+            unit=_unit(channel.unit, channel.kind or stream.kind),
             sampling_rate=placed.rate,
             start_seconds=placed.start,
             n_samples=placed.n_samples,
@@ -403,6 +404,11 @@ def channels_of(stream: XdfStream, placed: Placed, source: str, rate: float) -> 
         )
         for key, (label, channel, modality) in enumerate(zip(labels, stream.channels, modalities, strict=True))
     ]
+
+
+def _unit(unit: str, kind: str) -> str:
+    """Return a channel's unit; of a voltage it may be given as the power of ten of a volt, as mne does (FIFF)."""
+    return _VOLTS.get(unit, unit) if re.sub(r"[^a-z]", "", kind.lower()) in _OF_VOLTS else unit
 
 
 def _labels(stream: XdfStream) -> list[str]:
