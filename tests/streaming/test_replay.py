@@ -241,7 +241,7 @@ def test_on_a_full_disk_what_was_written_stays_whole(tmp_path: Path, monkeypatch
         n_lines[0] += 1
         return write(handle, content) if n_lines[0] < 3 else write(handle, content[:7])
 
-    monkeypatch.setattr("biopercept.streaming.writing.os.write", failing)
+    monkeypatch.setattr("biopercept.streaming.live.os.write", failing)
     request = LiveRequest(
         model_folder("states-wrist"), replay=path, speed=FAST, follow=FollowSettings(every_seconds=20.0)
     )
