@@ -68,7 +68,7 @@ def _read_ring(buffer: RingBuffer, keys: Sequence[int], start: int, stop: int) -
     first, last = max(start, buffer.n_samples - buffer.capacity, 0), min(stop, buffer.n_samples)
     if first < last:
         place = np.arange(first, last) % buffer.capacity
-        block[:, first - start : last - start] = buffer._ring[np.ix_(list(keys), place)]
+        block[:, first - start : last - start] = buffer._ring[np.ix_(np.array(keys, dtype=np.int64), place)]
     return block
 
 

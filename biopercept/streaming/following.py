@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -128,7 +128,7 @@ class Follower:
         self.tally = Tally()
         self.seconds = 0.0
 
-    def each(self, take: Callable[[Followed], None] = lambda _: None) -> Iterator[Followed]:
+    def each(self, take: Callable[[Followed], None] = lambda _: None) -> Generator[Followed, None, None]:
         """Give predictions until the source ends or its time is over; ``take`` is part of the time that each takes."""
         every, length = self._settings.every_seconds, self._predictor.length_seconds
         number, is_first = 0, True

@@ -250,7 +250,7 @@ class LslSource:
         rows, stamps = connection.inlet.pull_chunk(timeout=0.0, max_samples=_AT_ONCE, as_numpy=True)
         if not len(stamps):
             return np.empty(0)
-        times = np.asarray(stamps, dtype=np.float64) + connection.offset - self._zero
+        times = np.asarray(stamps, dtype=np.float64) + (connection.offset or 0.0) - self._zero
         samples = np.asarray(rows, dtype=np.float64).T
         keep(stream, self._placements.get(stream.name), times, samples)
         return np.asarray(stamps)

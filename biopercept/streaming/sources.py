@@ -20,15 +20,19 @@ _READ_SECONDS = 60.0
 
 
 class Source(Protocol):
-    """Streams on one clock, in seconds since they were first listened to.
+    """Streams on one clock, in seconds since they were first listened to."""
 
-    ``notes`` say what was guessed or not understood of their channels. ``is_running`` is whether time goes on by
-    itself, so that what is late must be left out.
-    """
+    @property
+    def streams(self) -> Sequence[Stream]:
+        """Every stream."""
 
-    streams: Sequence[Stream]
-    notes: Sequence[str]
-    is_running: bool
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was guessed or not understood of their channels."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether time goes on by itself, so that what is late must be left out."""
 
     def reach(self, end: float) -> bool:
         """Take in samples until all before ``end`` are there, or have been waited for; False where the source ended."""

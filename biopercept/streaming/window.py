@@ -232,7 +232,7 @@ class WindowPredictor:
         is_early = end - self.length_seconds < normalisation.reference_seconds
         if normalisation.mode == "reference" and is_early:
             return IN_REFERENCE
-        has_tokens = any(bool(part.is_real.any()) for part in (*batch.sensors, *batch.features))
+        has_tokens = any(bool(part.any()) for part in batch.masks())
         return "" if has_tokens else NO_SIGNAL
 
     def _tasks(self, outputs: dict[str, torch.Tensor], reason: str) -> dict[str, TaskPredictions]:
@@ -307,7 +307,7 @@ def _made_signals(modalities: Sequence[str], seconds: float) -> tuple[Signal, ..
         samples = np.sin(2 * np.pi * 1.2 * times) + 0.1 * generator.standard_normal((len(channels), n))
         made = Signal.from_samples(modality.name, modality.name, modality.unit, modality.model_rate, samples, channels)
         if modality.name == "ibi":
-            made = replace(made.with_samples(0.8 + 0 * samples, 1.0), times=0.8 * np.arange(n))
+            made = replace(made.with_samples(0.8 + 0 * samples, 1.0), times=0.8 * np.arange(n, dtype=np.float64))
         signals.append(made)
     return tuple(signals)
 
