@@ -234,7 +234,7 @@ def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
 
     The lock is the operating system's and ends with the process, so a dead owner never blocks; file systems of networks
     may not have it. Its file, ``.NAME.lock`` beside the target, goes when the last block ends; that of a process that
-    was killed stays and does no harm. ``is_shared``: others that share the work hold it too (:mod:`biopercept.sharing`).
+    was killed stays and does no harm. ``is_shared``: others that share the work have it, too.
 
     Raises BusyError where another process holds it. Raises OutputError where the folder cannot be written to.
     """

@@ -31,7 +31,7 @@ from .terminal import say
 COMMANDS: dict[str, tuple[str, ...]] = {
     "Start here": ("demo", "init", "check", "inspect"),
     "Data": ("datasets", "import_study", "prepare", "quality", "correct", "features", "deidentify"),
-    "Models": ("models", "train", "predict", "explain", "pretrain", "reconstruct"),
+    "Models": ("models", "train", "predict", "live", "explain", "pretrain", "reconstruct"),
     "Evaluate": (
         "cross_validate",
         "evaluate",

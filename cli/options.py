@@ -79,6 +79,13 @@ Adapt = Annotated[
         help="Move the threshold of two classes to each recording without labels: by windows before (past), or all.",
     ),
 ]
+AbstainBelow = Annotated[
+    float | None,
+    model_option("--abstain-below", metavar="P", help="Withhold predictions whose highest probability is lower."),
+]
+AbstainUnlike = Annotated[
+    bool, model_option("--abstain-unlike", help="Withhold predictions of windows unlike those the model knows.")
+]
 Participants = Annotated[
     Path | None,
     data_option("--participants", metavar="FILE", help="A participants.tsv, whose columns are groups of people."),
@@ -295,13 +302,8 @@ class Predicting:
         ),
     ] = None
     adapt: Adapt = "none"
-    abstain_below: Annotated[
-        float | None,
-        model_option("--abstain-below", metavar="P", help="Withhold predictions whose highest probability is lower."),
-    ] = None
-    abstain_unlike: Annotated[
-        bool, model_option("--abstain-unlike", help="Withhold predictions of windows unlike those the model knows.")
-    ] = False
+    abstain_below: AbstainBelow = None
+    abstain_unlike: AbstainUnlike = False
     also: Annotated[
         str | None,
         run_option(

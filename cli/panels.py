@@ -26,6 +26,7 @@ _RESULTS = frozenset(
         "learning-curve",
         "personalise",
         "predict",
+        "live",
         "explain",
         "reconstruct",
         "tune",

@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = tuple(
         "results",
         "planning",
         "report inference",
+        "streaming",
         "viewing",
         "desktop",
         "evaluation",

@@ -19,7 +19,7 @@ IMPORTED_AS = {
     "PySide6-Essentials": "PySide6",
 }
 PEERS = {"perceiver"}  # installs only against its own pins: docs/experiments/speed.md says how
-RUN_TIME_EXTRAS = ("bench", "cluster", "desktop", "edf", "formats", "onnx", "parquet")
+RUN_TIME_EXTRAS = ("bench", "cluster", "desktop", "edf", "formats", "live", "onnx", "parquet")
 NOT_IMPORTED = {
     "pytest-benchmark",  # a plugin of pytest
     "onnx",

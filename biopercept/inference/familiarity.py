@@ -60,6 +60,16 @@ class Familiarity:
         return np.asarray(np.nan_to_num(self.distance) > 1.0)
 
 
+def distances_of(checkpoint: Checkpoint, inputs: WindowInputs) -> Familiarity:
+    """Return how like the windows of a table's last recording are to those that a model knows, without any words."""
+    windows, known = inputs.windows, checkpoint.known
+    if known is None:
+        return Familiarity(np.empty(0), np.empty(0, dtype=bool), "", ())
+    by_sensor = known.distances_by_sensor(inputs.features(checkpoint.population), windows.feature_names)
+    is_outside, _ = _signal_remarks(known, windows.recordings[-1], windows.onset, windows.length_seconds)
+    return Familiarity(largest_of(by_sensor, len(windows)), is_outside, "", ())
+
+
 def familiarity_of(checkpoint: Checkpoint, inputs: WindowInputs, study: str | None) -> Familiarity:
     """Return how like the last recording of a table of its windows is to what a model knows.
 

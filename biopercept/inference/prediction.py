@@ -322,7 +322,7 @@ def predict(
         if adapt != NONE:
             shift = read.shift_at(windows.onset, values[name], adapt)
             values[name] = shifted(values[name], shift)
-        given, sets, reasons = _calibrated(checkpoint.calibration, task, values[name], read.reasons)
+        given, sets, reasons = calibrated(checkpoint.calibration, task, values[name], read.reasons)
         known = _lagged(task, truth)
         tasks[name] = TaskPredictions(
             task=task,
@@ -413,7 +413,7 @@ def read_for(
     return ReadRecording(windows, inputs, source, reasons, used, ignored)
 
 
-def _calibrated(
+def calibrated(
     calibration: Calibration | None, task: Task, values: FloatArray, reasons: tuple[str, ...]
 ) -> tuple[FloatArray, tuple[str, ...], tuple[str, ...]]:
     """Return calibrated probabilities, the prediction set of each window, and why predictions are withheld.

@@ -145,7 +145,7 @@ def predict_files(
         predictions = predictions.abstaining(request.abstain_below, unlike=request.abstain_unlike)
         for name, folder in done.folders.items():
             write_predictions(predictions, name, folder, request.model.resolve().name)
-            others[name].take(predictions, _sidecar(predictions, predictions.tasks[name], "").columns)
+            others[name].take(predictions, prediction_sidecar(predictions, predictions.tasks[name], "").columns)
             rows[name].append(summary_row(predictions, name))
         on_recording(
             RecordingDone(
@@ -258,16 +258,17 @@ def write_predictions(predictions: Predictions, task: str, folder: Path, model: 
     Raises OutputError where they cannot be written.
     """
     of_task, path = predictions.tasks[task], folder / f"{predictions.key}_predictions.tsv"
-    write_sidecar(path, _sidecar(predictions, of_task, model))
+    write_sidecar(path, prediction_sidecar(predictions, of_task, model))
     columns = predictions.columns(task)
-    cells = [[_cell(name, value) for value in values] for name, values in columns.items()]
+    cells = [[prediction_cell(name, value) for value in values] for name, values in columns.items()]
     write_table(path, tuple(columns), zip(*cells, strict=True), delimiter="\t")
     if of_task.trace is not None:
         _write_trace(of_task, of_task.trace, folder / f"{predictions.key}_trace.tsv", model)
     return path
 
 
-def _sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> PredictionSidecar:
+def prediction_sidecar(predictions: Predictions, of_task: TaskPredictions, model: str) -> PredictionSidecar:
+    """Return what stands beside a table of predictions of one task: whose they are, and what the columns are."""
     task, moved = of_task.task, of_task.shift
     meaning = "most probable class" if task.is_classification else f"in the unit of {task.quantity}"
     return PredictionSidecar(
@@ -401,7 +402,7 @@ def _familiarity_cells(predictions: Predictions) -> tuple[object, ...]:
     return (*fractions, of_recording.fitted_by, "; ".join(predictions.remarks))
 
 
-def _cell(column: str, value: Any) -> object:
+def prediction_cell(column: str, value: Any) -> object:
     """Return a value of a table of predictions as it is written: probabilities and quality are rounded."""
     if isinstance(value, str):
         return value

@@ -10,7 +10,7 @@ import numpy as np
 
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.preprocessing.settings import CleaningSettings
-from biopercept.preprocessing.windows import WindowSettings, cut_windows
+from biopercept.preprocessing.windows import Windows, WindowSettings, cut_windows
 from biopercept.recording import Recording, RecordingLabels, Signal
 from biopercept.store.prepared import FloatSamples, Mask, PreparedRecording, StoredSignal, StoredWindows
 
@@ -58,10 +58,6 @@ def prepare_recording(
 
     The recording's intervals give the labelled windows; ``predict`` gives the settings that the model was trained with.
     """
-    from biopercept.preprocessing.cleaning import clean_recording
-    from biopercept.preprocessing.features import compute_features, window_quality
-    from biopercept.preprocessing.quality import REASONS
-
     settings = settings or PrepareSettings()
     length = settings.windows.length_seconds
     windows = cut_windows(recording.intervals, recording.duration_seconds, settings.windows)
@@ -70,7 +66,21 @@ def prepare_recording(
             f"{_title(recording)} is too short: {recording.duration_seconds:.1f} s where one window has {length:g} s; "
             f"{advice}"
         )
-    clean = clean_recording(recording, settings.cleaning)
+    return prepare_windows(recording, windows, length, settings.cleaning)
+
+
+def prepare_windows(
+    recording: Recording, windows: Windows, length_seconds: float, cleaning: CleaningSettings
+) -> PreparedRecording:
+    """Return a recording cleaned and measured in windows that were cut already, each ``length_seconds`` long.
+
+    Raises RecordingError where no signal is left after cleaning.
+    """
+    from biopercept.preprocessing.cleaning import clean_recording
+    from biopercept.preprocessing.features import compute_features, window_quality
+    from biopercept.preprocessing.quality import REASONS
+
+    clean = clean_recording(recording, cleaning)
     samples: dict[str, FloatSamples] = {}
     masks: dict[str, Mask] = {}
     for signal in clean.recording.signals:
@@ -91,8 +101,8 @@ def prepare_recording(
             label=windows.label,
             stage=windows.stage.astype(np.int32),
             is_labelled=windows.is_labelled,
-            features=compute_features(clean, windows.onset, length),
-            quality=window_quality(clean, windows.onset, length),
+            features=compute_features(clean, windows.onset, length_seconds),
+            quality=window_quality(clean, windows.onset, length_seconds),
         ),
         left_out=dict(windows.left_out),
         notes=tuple(clean.recording.notes),

@@ -117,7 +117,7 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     measured: list[Measured] = []
     log = CorrectionLog(recording)
     for signal in recording.signals:
-        reason = _why_left_out(signal)
+        reason = why_left_out(signal)
         if reason:
             notes.append(f"{signal.name}: left out, {reason}.")
             continue
@@ -153,7 +153,7 @@ def _duration(recording: Recording) -> float:
     return max((signal.end_seconds for signal in timed), default=0.0)
 
 
-def _why_left_out(signal: Signal) -> str:
+def why_left_out(signal: Signal) -> str:
     """Return why a signal cannot be cleaned; empty where it can."""
     if signal.modality == UNKNOWN or signal.modality not in MODALITIES:
         return (
@@ -194,7 +194,7 @@ def why_unused(
     rail, the usual size) may differ there.
     """
     settings = settings or CleaningSettings()
-    reason = _why_left_out(signal)
+    reason = why_left_out(signal)
     if reason:
         return reason
     step = max(_MOST_AT_ONCE // signal.n_channels, 1) if signal.is_regular else signal.n_samples

@@ -101,7 +101,9 @@ def compute_features(
 ) -> NDArray[np.float32]:
     """Return :data:`FEATURE_NAMES` for every window: (n_windows, n_features) float32, NaN where undefined."""
     at = np.asarray(onsets, dtype=np.float64)
-    columns = [summary(_windows_of(clean, modality, at, length_seconds)) for name, modality, summary in _SERIES]
+    modalities = dict.fromkeys(modality for _, modality, _ in _SERIES)
+    cut = {modality: _windows_of(clean, modality, at, length_seconds) for modality in modalities}
+    columns = [summary(cut[modality]) for _, modality, summary in _SERIES]
     bands = {s.modality: s for s in clean.recording.signals if s.modality in BANDS}
     table = np.concatenate(
         (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +141,12 @@ def filter_sections(
     A low-pass edge above 0.45 of the sampling rate is not needed and is dropped; the
     caller must not ask for a high-pass edge there (see :func:`band_fits`).
     """
+    sections = _designed(sampling_rate, low_hz, high_hz, order)
+    return None if sections is None else sections.copy()
+
+
+@lru_cache(maxsize=256)
+def _designed(sampling_rate: float, low_hz: float | None, high_hz: float | None, order: int) -> FloatArray | None:
     from scipy.signal import butter
 
     if high_hz is not None and high_hz > 0.45 * sampling_rate + 1e-9:

@@ -66,6 +66,7 @@ _KINDS = {
     "rr": "ibi",
 }
 """Types of streams and channels, in lower case without blanks and signs, and what they measure."""
+_OF_VOLTS, _VOLTS = ("eeg", "ecg", "ekg", "emg", "eog"), {"0": "V", "-3": "mV", "-6": "uV", "-9": "nV"}
 _EVENT_KINDS = ("marker", "markers", "event", "events", "stim", "trigger", "triggers", "stringmarker")
 _BESIDE = re.compile(
     r".*(aux|trig|stim|status|marker|event|count|index|time|batter|quality|impedance|valid|gyro|acc|packet|button).*"
@@ -352,7 +353,7 @@ def _in_order(intervals: list[Interval], notes: list[str]) -> list[Interval]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Placed:
+class Placed:
     """Where the samples of a stream lie: a rate in Hz, the first one's time, a block reader, times where irregular."""
 
     rate: float
@@ -365,31 +366,49 @@ class _Placed:
 def _channels(path: Path, one: _Decoded, notes: list[str]) -> list[RawChannel]:
     """Return the channels of a stream of numbers; none, with a note, where it has no rate."""
     stream = one.stream
-    labels = _labels(stream)
-    modalities = [_modality(stream, place, one.rate or stream.rate) for place in range(stream.n_channels)]
-    is_beats = any(modality == "ibi" for modality in modalities) or any(
-        recognise(label, channel.unit, stream.rate)[0] == "ibi"
-        for label, channel in zip(labels, stream.channels, strict=True)
-    )
+    rate = one.rate or stream.rate
+    is_beats = are_beats(stream, rate)
     placed = _by_segment(one, notes) if stream.rate and not is_beats else _by_time(one, is_beats, notes)
-    if placed is None:
-        return []
+    return [] if placed is None else channels_of(stream, placed, path.name, rate)
+
+
+def are_beats(stream: XdfStream, rate: float) -> bool:
+    """Return whether a channel of a stream gives intervals between heart beats, which come at times of their own."""
+    return any(
+        _modality(stream, place, rate) == "ibi" or recognise(label, channel.unit, stream.rate)[0] == "ibi"
+        for place, (label, channel) in enumerate(zip(_labels(stream), stream.channels, strict=True))
+    )
+
+
+def channels_of(stream: XdfStream, placed: Placed, source: str, rate: float) -> list[RawChannel]:
+    """Return the channels of a stream of numbers as its description has them, with samples where they were placed.
+
+    ``rate`` is what the stamps show, in Hz, by which unnamed channels are recognised; ``source`` is what the signals
+    say they came from.
+    """
+    labels = _labels(stream)
+    modalities = [_modality(stream, place, rate) for place in range(stream.n_channels)]
     return [
         RawChannel(
             label=label,
-            unit=channel.unit,
+            unit=_unit(channel.unit, channel.kind or stream.kind),
             sampling_rate=placed.rate,
             start_seconds=placed.start,
             n_samples=placed.n_samples,
             key=key,
             block=placed.block,
-            source=path.name,
+            source=source,
             modality=modality,
             recognised_by=FORMAT if modality else "",
             times=placed.times,
         )
         for key, (label, channel, modality) in enumerate(zip(labels, stream.channels, modalities, strict=True))
     ]
+
+
+def _unit(unit: str, kind: str) -> str:
+    """Return a channel's unit; of a voltage it may be given as the power of ten of a volt, as mne does (FIFF)."""
+    return _VOLTS.get(unit, unit) if re.sub(r"[^a-z]", "", kind.lower()) in _OF_VOLTS else unit
 
 
 def _labels(stream: XdfStream) -> list[str]:
@@ -416,7 +435,7 @@ def _modality(stream: XdfStream, place: int, rate: float) -> str:
     return _KINDS.get(re.sub(r"[^a-z0-9]", "", kind.lower()), "")
 
 
-def _by_segment(one: _Decoded, notes: list[str]) -> _Placed | None:
+def _by_segment(one: _Decoded, notes: list[str]) -> Placed | None:
     """Return a stream at a rate: within a segment its samples follow each other, the segments lie at their stamps."""
     name, stream = one.stream.name, one.stream
     if stream.can_drop_samples or not one.rate > 0:
@@ -462,7 +481,7 @@ def _by_segment(one: _Decoded, notes: list[str]) -> _Placed | None:
         )
     _say_gaps(one, np.concatenate(cells), rate, astray, notes)
     block = block_of_rows(one.samples, np.concatenate(cells), np.concatenate(rows))
-    return _Placed(rate, float(start), end, block)
+    return Placed(rate, float(start), end, block)
 
 
 def _say_rates(one: _Decoded, notes: list[str]) -> None:
@@ -490,7 +509,7 @@ def _say_gaps(one: _Decoded, cells: NDArray[np.int64], rate: float, astray: floa
         )
 
 
-def _by_time(one: _Decoded, is_beats: bool, notes: list[str]) -> _Placed | None:
+def _by_time(one: _Decoded, is_beats: bool, notes: list[str]) -> Placed | None:
     """Return a stream at its own stamps, on a grid where they are even enough and are not those of beats."""
     name = one.stream.name
     order = np.argsort(one.times, kind="stable")
@@ -499,14 +518,14 @@ def _by_time(one: _Decoded, is_beats: bool, notes: list[str]) -> _Placed | None:
         notes.extend(f"{name}: {note}" for note in grid.notes)
         block = block_on_grid(one.samples, grid)
         times = grid.times if grid.cells is None else None
-        return _Placed(grid.sampling_rate, grid.start_seconds, grid.n_samples, block, times)
+        return Placed(grid.sampling_rate, grid.start_seconds, grid.n_samples, block, times)
     steps = np.diff(one.times[order])
     steps = steps[steps > 0]
     if not len(steps):
         notes.append(f"{name}: {len(one.times)} samples at one time, so no rate; the stream is left out")
         return None
     times = one.times[order]
-    return _Placed(
+    return Placed(
         1 / float(np.median(steps)), float(times[0]), len(times), block_of_rows(one.samples, rows=order), times
     )
 

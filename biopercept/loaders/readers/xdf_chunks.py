@@ -393,6 +393,12 @@ def _take_header(content: XdfContent, stream_id: int, body: bytes) -> bool:
     return True
 
 
+def stream_of_header(xml: str) -> XdfStream | str:
+    """Return a stream as the XML of its header describes it, in a file or on the network, or why it cannot be used."""
+    root = _xml(xml.encode("utf-8", "replace"))
+    return "its description is no XML that can be read" if root is None else _stream(0, root)
+
+
 def _say_identity(content: XdfContent, root: Element) -> None:
     """Say that a header names a person, where an element called after a person, or what lies in one, holds a text."""
     for element in root.iter():
