@@ -347,7 +347,7 @@ def signed_page(page: str, what: str, source: Path) -> str:
 
 
 def _page_digest(what: str, source: Path) -> str:
-    return hashlib.sha256(f"{_HERE}\0{what}\0{source.resolve()}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return hashlib.sha256(f"{MACHINE}\0{what}\0{source.resolve()}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _is_signed_page(target: Path, what: str, source: Path) -> bool:

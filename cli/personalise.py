@@ -38,5 +38,10 @@ def personalise(
             sharing=sharing,
             on_fold=show,
         )
-    parts = (*personal_sentences(result), *brief_personal_tables(result))
-    print_result(result, parts, output, as_json=run.as_json, quiet=run.quiet)
+    print_result(
+        result,
+        [*personal_sentences(result), *brief_personal_tables(result)],
+        output,
+        as_json=run.as_json,
+        quiet=run.quiet,
+    )

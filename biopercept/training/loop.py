@@ -238,7 +238,8 @@ class _Course:
         self.average.take(kept)
         self.optimisation.take(kept)
         set_random_states(kept, self.generators)
-        self.epochs.take(kept.values["history"], *kept.values["best"], kept.under("best"))
+        score, epoch = kept.values["best"]
+        self.epochs.take(kept.values["history"], score, epoch, kept.under("best"))
         return bool(kept.values["is_over"])
 
 

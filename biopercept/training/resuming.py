@@ -177,8 +177,9 @@ def kept_fit(network: nn.Module, *of_what: object) -> Iterator[KeptFit]:
     if (work := _WORK.get()) is None:
         yield KeptFit(None)
         return
-    one = KeptFit(work.folder / f"{_identity(network, of_what)}.safetensors", work)
-    work.states.append(one.path)
+    path = work.folder / f"{_identity(network, of_what)}.safetensors"
+    work.states.append(path)
+    one = KeptFit(path, work)
     try:
         yield one
     except (KeyboardInterrupt, SystemExit):
