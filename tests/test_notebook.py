@@ -110,4 +110,4 @@ def test_prepare_study_warns_of_all_that_the_command_warns_of(tmp_path: Path) ->
         warnings.simplefilter("always")
         bp.prepare_study(folder, tmp_path / "b.h5", "stress-wrist", subjects=["P02"])
     assert [str(warning.message) for warning in caught] == expected
-    assert len(expected) == 3  # a class of nobody, windows too long, a label beyond the end
+    assert len(expected) == 4  # a class of nobody, windows too long for a class, for a label, a label beyond the end
