@@ -23,7 +23,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "co
 PAGES.remove(ROOT / "CHANGELOG.md")  # history may name what is gone
 
 # Names that look like references and are not.
-OF_OTHER_PROGRAMS = {"--extra-index-url", "--ignore-requires-python", "--no-deps", "--upgrade"}  # pip's
+OF_PIP = {"--extra-index-url", "--ignore-requires-python", "--no-deps", "--upgrade"}
+OF_CLUSTERS = {"--array", "--cpus-per-task", "--dependency", "--parsable", "--nthreads", "--nworkers"}  # sbatch, dask
+OF_OTHER_PROGRAMS = OF_PIP | OF_CLUSTERS
 OF_THE_PROGRAM = {"--show-completion", "--version", "--help", "--install-completion"}
 FILE_ENDINGS = ("py", "json", "csv", "md")  # audit.json is a file, and audit.margin a setting
 
