@@ -31,8 +31,9 @@ def test_the_viewer_draws_and_says_nothing_on_the_console(tmp_path: Path) -> Non
 WRITTEN = """
 const written = [], plain = CanvasRenderingContext2D.prototype.fillText;
 CanvasRenderingContext2D.prototype.fillText = function (text, x, y, most) {
-  const width = Math.min(this.measureText(text).width, most || Infinity), from = x + this.getTransform().e / devicePixelRatio;
-  written.push([text, this.textAlign === "right" ? from - width : from, this.textAlign === "right" ? from : from + width]);
+  const width = Math.min(this.measureText(text).width, most || Infinity);
+  const from = x + this.getTransform().e / devicePixelRatio - (this.textAlign === "right" ? width : 0);
+  written.push([text, from, from + width]);
   return plain.apply(this, arguments);
 };
 document.querySelector("[data-do=full]").click();
