@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import options
 from .terminal import fold_progress, print_result
+
+if TYPE_CHECKING:
+    from biopercept.report.text import Table
 
 
 def personalise(
@@ -36,5 +41,5 @@ def personalise(
             overwrite=run.overwrite,
             on_fold=show,
         )
-    parts = (*personal_sentences(result), *brief_personal_tables(result))
+    parts: list[str | Table] = [*personal_sentences(result), *brief_personal_tables(result)]
     print_result(result, parts, output, as_json=run.as_json, quiet=run.quiet)
