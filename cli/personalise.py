@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import options
 from .terminal import fold_progress, print_result
+
+if TYPE_CHECKING:
+    from biopercept.report.text import Table
 
 
 def personalise(
@@ -38,10 +43,5 @@ def personalise(
             sharing=sharing,
             on_fold=show,
         )
-    print_result(
-        result,
-        [*personal_sentences(result), *brief_personal_tables(result)],
-        output,
-        as_json=run.as_json,
-        quiet=run.quiet,
-    )
+    parts: list[str | Table] = [*personal_sentences(result), *brief_personal_tables(result)]
+    print_result(result, parts, output, as_json=run.as_json, quiet=run.quiet)

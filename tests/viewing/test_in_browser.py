@@ -32,7 +32,7 @@ WRITTEN = """
 const written = [], plain = CanvasRenderingContext2D.prototype.fillText;
 CanvasRenderingContext2D.prototype.fillText = function (text, x, y, most) {
   const width = Math.min(this.measureText(text).width, most || Infinity);
-  const at = x + this.getTransform().e / devicePixelRatio, from = this.textAlign === "right" ? at - width : at;
+  const from = x + this.getTransform().e / devicePixelRatio - (this.textAlign === "right" ? width : 0);
   written.push([text, from, from + width]);
   return plain.apply(this, arguments);
 };
