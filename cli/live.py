@@ -214,8 +214,8 @@ class Dashboard:
             names = " ".join(signal.name for signal in stream.signals)
             is_missing = all(signal.name in one.missing for signal in stream.signals)
             state = "missing" if is_missing else "there" if stream.is_there else "lost"
-            of_stream = (stream.name, names, f"{max(age, 0):.1f} s ago" if math.isfinite(age) else "none", state)
-            of_streams.add_row(*(Text(safe_text(cell)) for cell in of_stream))
+            row = (stream.name, names, f"{max(age, 0):.1f} s ago" if math.isfinite(age) else "none", state)
+            of_streams.add_row(*(Text(safe_text(cell)) for cell in row))
         return Group(of_tasks, of_streams, Text(f"latency {1000 * one.latency_seconds:.0f} ms; Ctrl-C ends the run"))
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from biopercept.cli.live import Dashboard
 from biopercept.cli.main import build_app
 from biopercept.errors import OutputError, RecordingError, SettingsError
 from biopercept.inference.prediction import NO_SIGNAL, predict
@@ -303,6 +309,27 @@ def test_ctrl_c_ends_a_run_with_its_lines_written_and_named(tmp_path: Path) -> N
     assert f"{len(rows)} predictions are written in {out}; the same command adds to them" in words_of_run
     assert "Traceback" not in words_of_run
     assert json.loads((out / "live.json").read_text())["predictions"] == len(rows)
+
+
+def test_the_panel_shows_predictions_and_the_streams_that_are_missing(wrist: Checkpoint) -> None:
+    heart, oxygen = calm_and_busy(200).signals
+    samples = oxygen.read().copy()
+    samples[:, 100:] = np.nan
+    source = Replay(Recording("", "", "made", (heart, oxygen.with_samples(samples, 1.0))), FAST, 121.0)
+    tables: list[Any] = []
+    panel = SimpleNamespace(update=lambda table, refresh: tables.append(table))
+    screen = Dashboard("states-wrist", panel, quiet=False)
+    follower = Follower(wrist, WindowPredictor(wrist, ENGINE), source, FollowSettings(every_seconds=70.0))
+    for one in follower.each():
+        screen.show(one, source.streams)
+    drawn = Console(width=120, file=io.StringIO())
+    drawn.print(tables[-1])
+    text = drawn.file.getvalue()  # type: ignore[attr-defined]
+    assert len(tables) == 3
+    assert "states-wrist: 200 s" in text
+    assert re.search(r"HR +\S HR +\S 0.0 s ago +\S there", text)
+    assert re.search(r"SpO2 +\S SpO2 +\S \S+ s ago +\S missing", text)
+    assert re.search(r"state +\S (relax|physical|emotional|cognitive) 0\.\d\d", text)
 
 
 @pytest.mark.realdata
