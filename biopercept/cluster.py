@@ -148,7 +148,7 @@ def dask_pool(address: str) -> Iterator[Any]:
     except ImportError as fault:
         raise SettingsError(f"--cluster {address} needs Dask: {_INSTALL}") from fault
     try:
-        client: Any = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+        client: Any = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as fault:
         raise SettingsError(f"no Dask scheduler answers at {address} within {_CONNECT_SECONDS} s") from fault
     logging.getLogger("distributed.client").setLevel(logging.ERROR)  # that a lost result is made again is no news
