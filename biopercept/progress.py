@@ -184,6 +184,11 @@ def unwritten_words(afresh: str = "--overwrite") -> str:
     return f"kept are {ended.parts}: once there is room, the same command{ended.without(afresh)} goes on there"
 
 
+def forget_what_ended() -> None:
+    """Forget the steps at which earlier work of this process ended: another command begins."""
+    _PROGRESS.stopped = ()
+
+
 class _Ended(NamedTuple):
     """The steps at which work ended early."""
 

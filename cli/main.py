@@ -106,13 +106,14 @@ def build_app() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with the exit code of the outcome."""
+    from biopercept.progress import forget_what_ended, stopped_words
+
     words = list(sys.argv[1:] if arguments is None else arguments)
+    forget_what_ended()
     with _stops_as_interrupts() as stops, _reading_apart(words):
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
-            from biopercept.progress import stopped_words
-
             say(f"biopercept: {stopped_words(_afresh(words))}")
     sys.exit(_after_flushing(code))
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,14 +146,15 @@ def test_what_is_read_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_a_page_replaces_pages_alone(tmp_path: Path) -> None:
+    of_what: Any = {"what": "report", "source": tmp_path}
     (tmp_path / "a.edf").write_text("samples")
     (tmp_path / "a.html").write_text("old")
     with pytest.raises(OutputError, match=r"a\.edf is there and is no page \(\.html\)"):
-        refuse_other_than_page(tmp_path / "a.edf", overwrite=True)
+        refuse_other_than_page(tmp_path / "a.edf", overwrite=True, **of_what)
     with pytest.raises(OutputError, match="exists and is not empty"):
-        refuse_other_than_page(tmp_path / "a.html", overwrite=False)
-    refuse_other_than_page(tmp_path / "a.html", overwrite=True)
-    refuse_other_than_page(tmp_path / "new", overwrite=False)
+        refuse_other_than_page(tmp_path / "a.html", overwrite=False, **of_what)
+    refuse_other_than_page(tmp_path / "a.html", overwrite=True, **of_what)
+    refuse_other_than_page(tmp_path / "new", overwrite=False, **of_what)
 
 
 def test_the_lock_goes_with_the_last_line_and_never_from_under_another(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ EXIT_CODES = {
     errors.TrainingError: 4,
     errors.OutputError: 74,
     errors.BusyError: 75,
+    errors.UnfinishedError: 1,
 }
 
 

@@ -39,7 +39,7 @@ def test_a_shipped_model_is_explained_and_one_that_fails_is_named(
         result = read_result(out / Explanation.FILE, Explanation)
         assert (result.n_failed, len(result.recordings), result.recordings[0].n_explained) == (1, 1, 2)
         electrodes = [part for part in result.mean_parts("workload", "channel") if part.x is not None]
-        assert {"eeg_alpha Fz", "eeg Fz"} <= {part.name for part in electrodes}
+        assert {"eeg_alpha Fz", "eeg_beta Fz"} <= {part.name for part in electrodes}
         assert b"heads-workload" in (out / "report.html").read_bytes()
         code, _, err = run(capsys, *words, "--device", "cpu")
         assert (code, "exists and is not empty" in err) == (2, True)

@@ -62,7 +62,7 @@ def test_an_option_of_another_command_is_named_with_what_to_do() -> None:
     assert "No such option: --model. train fits and saves perceiver-io alone" in words
     assert "'cross-validate --model NAME' fits and scores other models" in words
     words = " ".join(run("report", "x", "--every", "3").stderr.split())
-    assert "No such option: --every. It is an option of predict, and not of report." in words
+    assert "No such option: --every. It is an option of predict, live, and not of report." in words
     assert "It is an option" not in run("report", "x", "--nonsense").stderr
 
 

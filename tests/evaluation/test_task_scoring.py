@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from biopercept.baselines.catalogue import REGRESSORS
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError, StudyError, ranged
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
@@ -206,7 +206,7 @@ def test_the_lag_of_a_rating_is_estimated_without_who_is_tested_and_written(
     low, high = min(known), max(known)
     assert sentence.startswith(
         "the lag of rating 'Joy' was estimated on the training subjects of each fold: "
-        f"{low:g} to {high:g} s of at most 10 s"
+        f"{ranged(f'{low:g}', f'{high:g}')} s of at most 10 s"
     )
     assert ("folds disagree" in sentence) == (high - low > 2)
     n_untold = len(lags[""]) - len(known)

@@ -297,7 +297,9 @@ def test_a_recording_shorter_than_a_window_is_said(tmp_path: Path) -> None:
 def test_ctrl_c_ends_a_run_with_its_lines_written_and_named(tmp_path: Path) -> None:
     path, out = made_file(tmp_path, 2000), tmp_path / "out"
     words = ["live", "states-wrist", "--replay", str(path), "--speed", "60", "-o", str(out)]
-    run = subprocess.Popen([sys.executable, "-m", "biopercept.cli", *words], stderr=subprocess.PIPE, text=True)
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
+    code = f"{hears}from biopercept.cli.main import main; main({words!r})"
+    run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     table, until = out / "live_predictions.tsv", time.monotonic() + 120
     while time.monotonic() < until and not (table.is_file() and table.read_text().count("\n") > 3):
         time.sleep(0.1)
