@@ -51,7 +51,7 @@ def test_a_kind_of_model_is_told_from_a_saved_one(name: str, lone: Path, tmp_pat
     result = run("predict", name, lone, "-o", tmp_path / "out")
     assert str(result.exception).startswith(
         f"{name!r} is a kind of model, which 'cross-validate --model {name}' fits and scores; here a saved one is "
-        "needed: a folder that train wrote, or one of states-wrist, "
+        "needed: a folder that train wrote, or one of base, states-wrist, "
     )
 
 
