@@ -29,7 +29,7 @@ from biopercept.training.known_inputs import learn_known_inputs
 from biopercept.training.lag import estimated_lags, lag_words, with_lags
 from biopercept.training.loop import EpochReport, FitRequest, FittedNetwork
 from biopercept.training.model_card import model_card
-from biopercept.training.resuming import LongWork, resuming, unfinished
+from biopercept.training.resuming import LongWork, resuming_until_written
 from biopercept.training.settings import FitSettings, PersonalisationSettings
 from biopercept.training.time_split import course_of, set_aside
 
@@ -133,7 +133,7 @@ def train(request: TrainingRequest, output: Path) -> Checkpoint:
     CheckpointError where the model to start from cannot be read, or has nothing in common with the network. Raises
     TrainingError where the loss is not finite. Raises OutputError where the model cannot be written.
     """
-    with resuming(unfinished(output)) as work:
+    with resuming_until_written(output) as work:
         checkpoint = _trained(request, work)
         save_checkpoint(checkpoint, output, model_card(checkpoint))
     return checkpoint

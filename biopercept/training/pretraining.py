@@ -66,7 +66,7 @@ from biopercept.training.checkpoint import (
 from biopercept.training.engine import Engine, engine_for, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation
 from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
-from biopercept.training.resuming import KeptFit, kept_fit, random_states, resuming, set_random_states, unfinished
+from biopercept.training.resuming import KeptFit, kept_fit, random_states, resuming_until_written, set_random_states
 from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSettings, PretrainingSettings
 from biopercept.typed_values import not_among
 
@@ -408,7 +408,7 @@ def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossRe
             start_from=None if start is None else start.weights_for(stores[0].feature_names, (), Path(fit.start_from)),
             on_epoch=on_epoch,
         )
-        with resuming(unfinished(output)):
+        with resuming_until_written(output):
             done = pretrain(pretraining)
             save_pretrained(done, pretraining, described, output, seed=request.seed, start=start)
     return PretrainedStores(tuple(row["study"] for row in described), done.history)

@@ -52,12 +52,6 @@ _PLACE: ContextVar[Path | None] = ContextVar("folder for states of work that is 
 _WORK: ContextVar[LongWork | None] = ContextVar("work whose fits are kept", default=None)
 
 
-def unfinished(output: Path) -> Path:
-    """Return the folder in which fits for an output lie until it is written: beside it, with a name like ``.m.fit``."""
-    place = output.resolve()
-    return place.with_name(f".{place.name}.fit")
-
-
 @contextmanager
 def keeping_pieces(folder: Path) -> Iterator[None]:
     """Name the folder for the states of work that is done piece by piece, each in :func:`resuming` of its own.
@@ -100,6 +94,19 @@ def resuming(folder: Path) -> Iterator[LongWork]:
                 for state in work.states:
                     state.unlink(missing_ok=True)
                 folder.rmdir()  # states of other pieces, or of other settings, stay
+
+
+@contextmanager
+def resuming_until_written(output: Path) -> Iterator[LongWork]:
+    """Do as :func:`resuming` for what becomes an output, in a folder beside it with a name like ``.m.fit``.
+
+    Once it is written, states of fits with other settings that were never ended go as well.
+    """
+    place = output.resolve()
+    folder = place.with_name(f".{place.name}.fit")
+    with resuming(folder) as work:
+        yield work
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(eq=False)

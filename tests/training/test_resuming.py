@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 
@@ -27,7 +26,7 @@ from biopercept.training.engine import Engine
 from biopercept.training.fitting import fit_perceiver_io
 from biopercept.training.loop import FitRequest, Optimisation
 from biopercept.training.pretraining import PretrainingRequest, pretrain, unlabelled_inputs
-from biopercept.training.resuming import resuming, unfinished
+from biopercept.training.resuming import resuming, resuming_until_written
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
@@ -216,7 +215,14 @@ def test_a_fold_goes_on_within_and_not_at_its_beginning(made: ModuleType, tmp_pa
     assert predictions[0] == predictions[1]
 
 
-def test_the_folder_is_hidden_beside_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_lie_hidden_beside_the_output_until_it_is_written(
+    made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: _Steps
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert unfinished(Path("model")) == tmp_path / ".model.fit"
-    assert np.isclose(room.SECONDS, 10.0)
+    for seed in (1, 2):  # the first is never ended
+        with counted.stopped_after(10), resuming_until_written(Path("model")):
+            fit_perceiver_io(request(made, seed=seed))
+    assert len(list((tmp_path / ".model.fit").iterdir())) == 2
+    with resuming_until_written(Path("model")):
+        fit_perceiver_io(request(made, seed=2))
+    assert list(tmp_path.iterdir()) == []
