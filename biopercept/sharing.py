@@ -299,7 +299,7 @@ class Units:
         words = f"{len(missing)} of {len(self._titles)} {self._what} are not done"
         words += f": {listed(self._titles[name] for name in missing)}{self._whose(missing)}"
         if self._sharing.part is None:
-            raise UnfinishedError(f"{words}; run what is missing, then --collect once more; nothing was written")
+            raise UnfinishedError(f"{words}; run what is missing, then --collect once more; no result was written")
         fault = UnfinishedError(
             f"{self._sharing.part} is done; {words}; the last part joins all, and so does --collect"
         )

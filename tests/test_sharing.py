@@ -154,7 +154,7 @@ def test_a_part_gets_its_units_and_says_whose_are_missing(tmp_path: Path) -> Non
         assert list(collecting.rounds()) == []
         words = (
             "2 of 5 folds are not done: S02, S04 (part 2 of 2; never begun: 2); run what is missing, then --collect "
-            "once more; nothing was written"
+            "once more; no result was written"
         )
         with pytest.raises(UnfinishedError, match=f"^{re.escape(words)}$") as fault:
             collecting.require_all()

@@ -74,7 +74,7 @@ def test_four_parts_one_of_them_killed_give_what_one_process_gives(folder: Path)
     assert code == 1
     assert words.startswith("biopercept: 6 of 6 folds are not done: ") or "(parts 1, 2, 3, 4 of 4; " in words
     assert "never begun: 1, 3, 4)" in words
-    assert words.endswith("; run what is missing, then --collect once more; nothing was written\n")
+    assert words.endswith("; run what is missing, then --collect once more; no result was written\n")
     assert not (folder / "parts" / "scores" / "scores.json").exists()
 
     outcomes = [ended(part) for part in [started(folder / "parts", task=task) for task in (3, 4, 5, 6)]]

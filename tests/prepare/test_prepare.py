@@ -533,7 +533,7 @@ def test_parts_of_a_study_give_the_store_and_the_log_of_one_process(
         shared(study, together, Part(2, 2))
     assert not together.exists()
     assert not log_path(together).exists()
-    with pytest.raises(UnfinishedError, match=r"^2 of 3 recordings are not done: .* --collect once more; nothing was"):
+    with pytest.raises(UnfinishedError, match=r"^2 of 3 recordings are not done: .* --collect once more; no result"):
         shared(study, together, None)
     assert statuses(shared(study, together, Part(1, 2))) == ["prepared", "failed", "failed"]
     assert together.read_bytes() == alone.read_bytes()
