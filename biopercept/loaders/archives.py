@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from biopercept.errors import OutputError, RecordingError
@@ -22,7 +24,7 @@ LARGEST_RATIO = 200
 """Tables of numbers become some twenty times as large; what becomes larger than this was made to fill a disk."""
 _RATIO_FROM_BYTES = 64 << 20
 _ENCRYPTED = 0x1
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error)
 _PIECE = 1 << 22
 
 
@@ -42,6 +44,24 @@ def unpacked(path: Path, limit: int, too_large: str) -> Iterator[bytes]:
                 yield piece
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
         raise RecordingError(f"{path.name}: the gzip file is cut or damaged ({fault}); copy it again") from fault
+
+
+@contextmanager
+def opened_zip(path: Path, advice: str = "download it again") -> Iterator[zipfile.ZipFile]:
+    """Give a zip, opened; the one door to Python's zip reader.
+
+    Raises RecordingError, with ``advice``, where its directory is damaged, or a member that is read in the block.
+    """
+    words = f"{path.name}: the zip file is damaged"
+    try:
+        archive = zipfile.ZipFile(path)
+    except (*_DAMAGED, ValueError, LookupError) as fault:  # impossible offsets and texts
+        raise RecordingError(f"{words} ({fault}); {advice}") from fault
+    with archive:
+        try:
+            yield archive
+        except _DAMAGED as fault:
+            raise RecordingError(f"{words} ({fault}); {advice}") from fault
 
 
 def checked_members(path: Path, archive: zipfile.ZipFile, most: int = MOST_MEMBERS) -> list[zipfile.ZipInfo]:
@@ -66,11 +86,8 @@ def members_of_table(path: Path, largest: int) -> None:
 
     Raises RecordingError where it is no zip that :func:`checked_members` takes, or holds more than ``largest`` bytes.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            n_bytes = sum(info.file_size for info in checked_members(path, archive))
-    except _DAMAGED as fault:
-        raise RecordingError(f"{path.name}: the file is damaged ({fault}); download it again") from fault
+    with opened_zip(path) as archive:
+        n_bytes = sum(info.file_size for info in checked_members(path, archive))
     if n_bytes > largest:
         raise RecordingError(f"{path.name}: {n_bytes} bytes unpacked, at most {largest} are read")
 
@@ -82,7 +99,7 @@ def unpack(path: Path, folder: Path) -> None:
     :data:`LARGEST_RATIO` times its size. Raises OutputError where the disk has no room, or cannot be written.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             members = checked_members(path, archive, MOST_OF_DATASET)
             n_bytes = sum(info.file_size for info in members)
             if n_bytes > max(LARGEST_RATIO * path.stat().st_size, _RATIO_FROM_BYTES):
@@ -90,9 +107,9 @@ def unpack(path: Path, folder: Path) -> None:
                     f"{path.name}: {n_bytes} bytes unpacked, more than {LARGEST_RATIO} times the zip; no data set is so"
                 )
             _write(archive, members, folder, n_bytes)
-    except _DAMAGED as fault:
+    except RecordingError:
         shutil.rmtree(folder, ignore_errors=True)
-        raise RecordingError(f"{path.name}: the zip file is damaged ({fault}); download it again") from fault
+        raise
     except OSError as fault:
         shutil.rmtree(folder, ignore_errors=True)
         raise OutputError(f"{path.name} cannot be unpacked into {folder} ({fault.strerror or fault})") from fault

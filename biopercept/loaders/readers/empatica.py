@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.archives import checked_members
+from biopercept.loaders.archives import checked_members, opened_zip
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, stray_times
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -330,7 +330,7 @@ def open_members(path: Path) -> Iterator[Members]:
             raise RecordingError(f"{path.name}: the zip file is damaged; download it again")
         yield {sensor_of(path.name): _file_reader(path)}
     else:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             members = checked_members(path, archive)
             names = [PurePosixPath(info.filename).name for info in members]
             readers = [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError, listed
+from biopercept.loaders.archives import opened_zip
 from biopercept.loaders.readers.arrays import MOST_ARRAYS, Arrays, Index, NamedArray, meaning_of, recording_of_arrays
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.recording import Recording
@@ -94,25 +94,22 @@ def _archive(path: Path) -> Arrays:
     arrays: dict[str, NDArray[Any]] = {}
     attributes: dict[str, Any] = {}
     left_out = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info, header in _members(path, archive):
-                name = info.filename.removesuffix(".npy")
-                if header.dtype.kind in "iufb":
-                    values = _values(path, archive, info, header)
-                    if values.size > 1 and values.ndim and len([n for n in values.shape if n != 1]) <= 2:
-                        arrays[name] = values
-                    elif values.size == 1 and meaning_of(name):
-                        attributes[meaning_of(name)] = values.reshape(-1)[0].item()
-                    elif values.size != 1:
-                        left_out.append(name)
-                elif header.dtype.kind in "US" and meaning_of(name) and header.n_data < 1 << 20:
-                    texts = [str(one) for one in np.ravel(_values(path, archive, info, header)).astype(str)]
-                    attributes[meaning_of(name)] = texts if header.shape else texts[0]
-                else:
+    with opened_zip(path, "copy it again") as archive:
+        for info, header in _members(path, archive):
+            name = info.filename.removesuffix(".npy")
+            if header.dtype.kind in "iufb":
+                values = _values(path, archive, info, header)
+                if values.size > 1 and values.ndim and len([n for n in values.shape if n != 1]) <= 2:
+                    arrays[name] = values
+                elif values.size == 1 and meaning_of(name):
+                    attributes[meaning_of(name)] = values.reshape(-1)[0].item()
+                elif values.size != 1:
                     left_out.append(name)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as fault:
-        raise RecordingError(f"{path.name}: a damaged archive ({fault}); copy it again") from fault
+            elif header.dtype.kind in "US" and meaning_of(name) and header.n_data < 1 << 20:
+                texts = [str(one) for one in np.ravel(_values(path, archive, info, header)).astype(str)]
+                attributes[meaning_of(name)] = texts if header.shape else texts[0]
+            else:
+                left_out.append(name)
     named = tuple(NamedArray(name, values.shape, values.__getitem__, attributes) for name, values in arrays.items())
     notes = (f"left out are arrays of text, of records or of another shape: {listed(left_out)}",)
     return Arrays(named, notes=notes if left_out else ())

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError, library_words, listed
 from biopercept.files import visible_members
@@ -36,6 +37,8 @@ LARGEST_HEADER = 16 << 20
 
 _LARGEST_LIE = 100
 """A file with this many times fewer frames than its header says is of another record, or one of them is damaged."""
+_CHECKSUM_MODULUS = 1 << 16
+_SUMMED_AT_ONCE = 1 << 22
 _PACKED = frozenset({"508", "516", "524"})
 """Storage formats in FLAC, whose file says itself how many samples it holds."""
 # Bytes of one sample by storage format.
@@ -81,7 +84,9 @@ def load_wfdb(path: Path, *, overrides: Mapping[str, SignalOverride] | None = No
     started: list[datetime] = []
     for file in headers:
         header = read_wfdb_header(file)
-        notes.extend(f"{header.name}: {note}" if len(headers) > 1 else note for note in header.notes)
+        of_samples = _wrong_checksums(header)
+        more_than_one = len(headers) > 1
+        notes.extend(f"{header.name}: {n}" if more_than_one else n for n in (*header.notes, *of_samples))
         channels.extend(_channels(header))
         intervals.extend(wfdb_words(header.path, header.frame_rate, header.n_frames, notes))
         beats = wfdb_beats(header.path, header.frame_rate, header.n_frames, notes)
@@ -209,19 +214,59 @@ def _block(header: WfdbHeader) -> BlockReader:
 
 
 def _frames(header: WfdbHeader, keys: list[int], first: int, last: int) -> list[FloatArray]:
-    """Return frames ``first`` to ``last`` of signals in physical units: the one door to the reading library."""
+    """Return frames ``first`` to ``last`` of signals in physical units."""
+    values = _decoded_frames(header, keys, (first, last), is_physical=True)
+    return [np.asarray(one, dtype=np.float64) for one in values]
+
+
+def _decoded_frames(
+    header: WfdbHeader, keys: list[int], span: tuple[int, int], *, is_physical: bool
+) -> list[NDArray[Any]]:
+    """Return frames of signals as numbers of the converter or in physical units: the one door to the library."""
     import wfdb
 
     n_frames = header.signals[keys[0]].n_frames
+    how: dict[str, Any] = {"channels": keys, "physical": is_physical, "smooth_frames": False}
     try:
         with warnings.catch_warnings(), _with_length(header, n_frames) as path:
             warnings.simplefilter("ignore")
-            record = wfdb.rdrecord(
-                str(path), sampfrom=first, sampto=last, channels=keys, physical=True, smooth_frames=False
-            )
+            record = wfdb.rdrecord(str(path), sampfrom=span[0], sampto=span[1], **how)
     except Exception as fault:  # the library raises whatever its decoding runs into
         raise RecordingError(f"{header.name}: samples cannot be read ({library_words(fault)})") from fault
-    return [np.asarray(values, dtype=np.float64) for values in record.e_p_signal]
+    return list(record.e_p_signal if is_physical else record.e_d_signal)
+
+
+def _wrong_checksums(header: WfdbHeader) -> Iterator[str]:
+    """Give a note on the signals whose samples do not add up to what the header says, of each record or segment.
+
+    The sum is all that the format has against damage. Signals that are cut, or whose header says no sum, have none.
+    """
+    if header.segments:
+        for segment in {s.header.name: s.header for s in header.segments if s.header is not None}.values():
+            yield from (f"segment {segment.name}: {note}" for note in _wrong_checksums(segment))
+        return
+    wrong: list[str] = []
+    for name in dict.fromkeys(signal.file_name for signal in header.signals if signal.checksum is not None):
+        keys = [k for k, s in enumerate(header.signals) if s.file_name == name and s.checksum is not None]
+        for key, total in zip(keys, _sums(header, keys), strict=True):
+            if (total - (header.signals[key].checksum or 0)) % _CHECKSUM_MODULUS:
+                wrong.append(header.signals[key].label)
+    if wrong:
+        yield (
+            f"the checksum of {listed(wrong, 5)} is not that of its samples: some were changed after they were written; "
+            "copy the record again, or do not trust them"
+        )
+
+
+def _sums(header: WfdbHeader, keys: list[int]) -> NDArray[np.int64]:
+    """Return the sum of all samples of signals of one file, as numbers of the converter: (len(keys),)."""
+    n_frames = header.signals[keys[0]].n_frames
+    step = max(_SUMMED_AT_ONCE // sum(header.signals[key].samples_per_frame for key in keys), 1)
+    total = np.zeros(len(keys), dtype=np.int64)
+    for first in range(0, n_frames, step):
+        pieces = _decoded_frames(header, keys, (first, min(first + step, n_frames)), is_physical=False)
+        total += np.array([piece.astype(np.int64).sum() for piece in pieces])
+    return total
 
 
 @contextmanager
@@ -286,13 +331,17 @@ def _fill(row: FloatArray, segment: WfdbSegment, wanted: WfdbSignal, start: int,
 
 @dataclass(frozen=True)
 class WfdbSignal:
-    """One signal line: label, unit ("" where it is not calibrated), samples per frame, file, frames held there."""
+    """One signal line: label, unit ("" where it is not calibrated), samples per frame, file, frames held there.
+
+    ``checksum`` is that of all its samples; None where the header says none, or the signal is cut.
+    """
 
     label: str
     unit: str
     samples_per_frame: int
     file_name: str
     n_frames: int
+    checksum: int | None = None
 
 
 @dataclass(frozen=True)
@@ -438,7 +487,9 @@ def _signals(file: Path, parsed: Any, lines: list[str], notes: list[str]) -> tup
             uncalibrated.append(label)
         elif "/" not in lines[i].split()[2]:
             unitless.append(label)
-        signals.append(WfdbSignal(label, unit or "", per_frame, parsed.file_name[i], frames[parsed.file_name[i]]))
+        name, n_frames = parsed.file_name[i], frames[parsed.file_name[i]]
+        checksum = parsed.checksum[i] if 0 < n_frames == parsed.sig_len and not parsed.skew[i] else None
+        signals.append(WfdbSignal(label, unit or "", per_frame, name, n_frames, checksum))
     if uncalibrated:
         notes.append(f"the header gives no gain for {', '.join(uncalibrated)}, so their amplitude is not calibrated")
     if unitless:
