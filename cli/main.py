@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _reading_apart(words: Sequence[str]) -> AbstractContextManager[None]:
     """Have recordings read in a process apart; it starts before anything else where the command will need it."""
-    from biopercept.prepare.apart import reading_apart
+    from biopercept.loaders.reading_process import reading_apart
 
     command = next(iter(words), "")
     is_needed = command in READING and not {"-h", "--help", "-j", "--jobs"} & {*words}

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from biopercept.errors import BioperceptError, RecordingError, listed
@@ -15,6 +16,7 @@ from biopercept.loaders.corrections import ENDING, with_corrections
 from biopercept.loaders.formats import format_of, format_without_suffix, formats_text
 from biopercept.loaders.glance import EDF_SUFFIXES, glance_at
 from biopercept.loaders.outputs import maker_of
+from biopercept.loaders.reading_process import read_apart
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
@@ -32,7 +34,8 @@ def load_recording(
 ) -> Recording:
     """Return the recording at a path, its format recognised by content, then by suffix; samples are read lazily.
 
-    Corrections by hand that lie beside it, or are annotations in it, come with it.
+    Corrections by hand that lie beside it, or are annotations in it, come with it. It is read apart where a process was
+    opened (:mod:`biopercept.loaders.reading_process`).
 
     Raises RecordingError where the path is not a regular file or a known folder, its format is not read here, nothing
     in it can be trusted, or its corrections are malformed.
@@ -47,6 +50,13 @@ def load_recording(
         What the study says about signals: fnmatch pattern of the channel label (in any case) -> SignalOverride.
     """
     path = Path(path)
+    load = partial(_load_here, path, subject, session, name, overrides)
+    return read_apart(path.name or str(path), (path,), load)
+
+
+def _load_here(
+    path: Path, subject: str, session: str, name: str, overrides: Mapping[str, SignalOverride] | None
+) -> Recording:
     try:
         recording = with_corrections(_of_possible_length(_load(path, overrides), path), path)
     except BioperceptError as fault:

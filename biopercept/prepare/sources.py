@@ -18,7 +18,7 @@ from biopercept.loaders.loading import load_recording
 from biopercept.loaders.recognition import SignalOverride, override_for
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.alignment import load_aligned, load_placed_aligned
-from biopercept.prepare.apart import read_apart
+from biopercept.loaders.reading_process import read_apart
 from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
 from biopercept.studies.loading import PlacedFile, is_study, load_study
@@ -70,8 +70,7 @@ def recording_at(path: Path, subject: str = "", stated: Stated | None = None) ->
     Raises RecordingError where it cannot be read, or is the one of which something is ``stated`` of no channel.
     """
     overrides = stated.overrides if stated is not None else None
-    load = partial(load_recording, path, subject=subject, name=subject, overrides=overrides)
-    recording = with_labels_by_hand(read_apart(path.name or str(path), (path,), load))
+    recording = with_labels_by_hand(load_recording(path, subject=subject, name=subject, overrides=overrides))
     labels = [label for signal in recording.signals for label in (signal.name, *signal.channel_names)]
     unmatched = [name for name in overrides or () if not any(override_for(label, {name: _ANY}) for label in labels)]
     if stated is None or not unmatched:

@@ -1,5 +1,7 @@
 """The one door through which commands read recordings: in a process apart, so that a bad file costs itself alone.
 
+Whatever loads a recording comes through it: a command, the plan of a study, the import of a data set.
+
 The process is started once and reads one recording after the other; where one crashes it, hangs or eats all memory, it
 is started again for the next. Samples stay there until they are asked for, in pieces, as the reader gives them: nothing
 is rounded, and a long recording needs no more memory than before. Where no process was opened, as in a notebook,
@@ -208,7 +210,11 @@ class ReadingProcess:
 
         Raises RecordingError where the recording cannot be read, or the process ended over it.
         """
-        self.start()
+        try:
+            self.start()
+        except OSError as fault:  # too many files are open, or there is no room for a process
+            why = fault.strerror or type(fault).__name__
+            raise RecordingError(f"{title}: the process that reads recordings cannot be started ({why})") from fault
         self._n_loaded += 1
         released = tuple(self._released)
         self._released.clear()
@@ -390,6 +396,9 @@ def _read_elsewhere(start: int, stop: int, rows: slice) -> FloatArray:
     raise NotImplementedError("samples are read where the recording is kept")
 
 
+_is_within = False
+
+
 def _within(title: str, limits: ReadingLimits, load: Callable[[], Loaded]) -> Loaded:
     """Return what ``load`` gives within the limits, which hold for the recording's samples as well."""
     with _named(title, limits):
@@ -410,7 +419,15 @@ def _limited(title: str, limits: ReadingLimits, reader: SampleReader) -> SampleR
 
 @contextmanager
 def _named(title: str, limits: ReadingLimits) -> Iterator[None]:
-    """Keep the limits while the block runs. Raises RecordingError for whatever goes wrong in it."""
+    """Keep the limits while the block runs. Raises RecordingError for whatever goes wrong in it.
+
+    Within another such block, as of a file of a recording, those of that one hold.
+    """
+    global _is_within
+    if _is_within:
+        yield
+        return
+    _is_within = True
     try:
         with limits.kept():
             yield
@@ -422,6 +439,8 @@ def _named(title: str, limits: ReadingLimits) -> Iterator[None]:
         raise RecordingError(f"{title}: {limits.out_of_memory()}") from fault
     except Exception as fault:
         raise RecordingError(f"{title}: {fault_of_ours(fault)}") from fault
+    finally:
+        _is_within = False
 
 
 def _send_samples(request: _Read, recording: Recording, answers: Connection) -> None:

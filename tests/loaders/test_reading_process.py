@@ -17,8 +17,8 @@ import pytest
 
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.parallel import machine_memory
-from biopercept.prepare import apart
-from biopercept.prepare.apart import GIGABYTES, SECONDS, ReadingLimits, read_apart, reading_apart
+from biopercept.loaders import reading_process as apart
+from biopercept.loaders.reading_process import GIGABYTES, SECONDS, ReadingLimits, read_apart, reading_apart
 from biopercept.recording import Recording
 
 
@@ -127,7 +127,12 @@ def test_limits_grow_with_the_files_and_can_be_set(tmp_path: Path, monkeypatch: 
 _OPENING_ENDS = """
 import os, signal, sys
 def watch(event, arguments):
-    if event == "open" and str(arguments[0]).endswith("crash.csv"):
+    if event != "open" or "crash.csv" not in str(arguments[0]):
+        return
+    frame = sys._getframe()
+    while frame is not None and "/loaders/readers/" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    if frame is not None:  # a reader opens it, and not who looks at its first bytes
         os.kill(os.getpid(), signal.SIGSEGV)
 sys.addaudithook(watch)
 """
@@ -146,7 +151,7 @@ def test_a_command_does_all_others_where_opening_one_ends_the_process_that_opens
     rows = "".join(f"{i / 4},{2 + math.sin(i / 40):.4f}\n" for i in range(400))
     for name in ("first.csv", "crash.csv", "last.csv"):
         (tmp_path / name).write_text(f"time,EDA (uS)\n{rows}")
-    paths = [os.environ.get("PYTHONPATH", ""), str(tmp_path / "site")]
+    paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "biopercept.cli", *words, "first.csv", "crash.csv", "last.csv"]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -158,6 +163,47 @@ def test_a_command_does_all_others_where_opening_one_ends_the_process_that_opens
         features = (tmp_path / "out" / "features.csv").read_text()
         assert "\nfirst," in features and "\nlast," in features and "crash" not in features
         assert "crash.csv" in (tmp_path / "out" / "failures.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["check", "study"], 2),
+        (["check", "study", "--recordings"], 2),
+        (["prepare", "study", "-o", "out.h5"], 1),
+        (["init", "made", "first.csv", "crash.csv", "--pattern", "{participant}.csv"], 0),
+        (["init", "made", "crash.csv", "--pattern", "{participant}.csv"], 0),
+        (["live", "stress-wrist", "--replay", "crash.csv", "-o", "out.tsv"], 1),
+        (["view", "crash.csv", "--html", "out.html"], 1),
+        (["explain", "stress-wrist", "crash.csv", "-o", "out"], 1),
+        (["correct", "crash.csv", "--bad", "0:5"], 1),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_no_command_ends_where_a_reader_ends_its_process(words: list[str], code: int, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(_OPENING_ENDS)
+    study = tmp_path / "study"
+    study.mkdir()
+    for place, name in enumerate(("first.csv", "crash.csv")):
+        rows = "".join(f"{i / 4},{2 + math.sin(i / 40 + place):.4f}\n" for i in range(800))
+        (tmp_path / name).write_text(f"time,EDA (uS)\n{rows}")
+        (study / name).write_text(f"time,EDA (uS)\n{rows}")
+    (study / "study.yaml").write_text("name: x\ntasks: {t: {classes: {a: [a], b: [b]}}}\n")
+    (study / "participants.tsv").write_text("participant_id\nS1\nS2\n")
+    (study / "recordings.tsv").write_text(
+        "participant_id\trecording\tpath\nS1\tr\tfirst.csv\nS2\tr\tcrash.csv\n"
+    )
+    lines = "".join(f"{who}\tr\t{at}\t60\t{label}\n" for who in ("S1", "S2") for at, label in ((0, "a"), (60, "b")))
+    (study / "events.tsv").write_text(f"participant_id\trecording\tonset\tduration\ttrial_type\n{lines}")
+    paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-m", "biopercept.cli", *words]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said_so = " ".join((ended.stdout + ended.stderr).split())
+    assert ended.returncode == code, said_so
+    assert "crash.csv" in said_so or "S2" in said_so
+    assert ("signal 11" in said_so or words[:2] == ["init", "made"]) and "Traceback" not in said_so
 
 
 def test_what_a_library_prints_and_what_the_folder_holds_does_not_disturb(tmp_path: Path) -> None:
