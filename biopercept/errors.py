@@ -24,6 +24,9 @@ import re
 from collections.abc import Iterable
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
+
+
 class BioperceptError(Exception):
     """Something that the user can understand and mend; the message is one sentence."""
 
@@ -74,6 +77,17 @@ class BusyError(BioperceptError):
     """Another process is writing to the same output."""
 
     exit_code = 75
+
+
+class FewerWarning(UserWarning):
+    """Something was done with less than was set, because the machine has no more; the message is one sentence."""
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Return whether a fault says that memory is used up; torch raises plain RuntimeErrors of it, in several words."""
+    if isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(fault, RuntimeError) and any(words in str(fault).lower() for words in _OUT_OF_MEMORY)
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
@@ -127,6 +141,8 @@ def library_words(fault: BaseException) -> str:
     >>> library_words(KeyError())
     'nothing more is known'
     """
+    if isinstance(fault, RecursionError):
+        return "it is nested too deeply"
     lines = [_OF_PROGRAMS.sub("", line).strip(" .;'\"~^") for line in str(fault).splitlines()]
     texts = [line for line in lines if any(letter.isalpha() for letter in line)]
     return texts[-1][:200] if texts else "nothing more is known"

@@ -65,6 +65,11 @@ def at_least(least: float) -> Check:
     return Check(lambda number: least <= number < math.inf, f"at least {least}")
 
 
+def between(least: float, most: float) -> Check:
+    """Return the check of a number that has a least and a highest value."""
+    return Check(lambda number: least <= number <= most, f"at least {least:,} and at most {most:,}")
+
+
 ABOVE_0 = Check(lambda number: 0 < number < math.inf, "a number above 0")
 FROM_0 = Check(lambda number: 0 <= number < math.inf, "a number of at least 0")
 BELOW_1 = Check(lambda number: 0 <= number < 1, "at least 0 and below 1")

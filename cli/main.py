@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -22,7 +23,7 @@ from types import FrameType, TracebackType
 
 import typer
 
-from biopercept.errors import BioperceptError
+from biopercept.errors import BioperceptError, FewerWarning, is_out_of_memory
 from biopercept.version import __version__
 
 from .panels import PanelCommand, PanelGroup, with_options
@@ -62,6 +63,10 @@ READING: dict[str, tuple[str, ...]] = {
 
 _BUG, _WRITE_FAILED, _INTERRUPTED, _READER_GONE, _TOLD_TO_STOP = 70, 74, 130, 141, 143
 _SOON_SECONDS = 0.05
+_NO_MEMORY = (
+    "there is not enough memory for this: take a smaller training.batch_size, model.width or model.n_latents, shorter "
+    "windows, or fewer --jobs at once"
+)
 _FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
@@ -110,12 +115,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
+    warnings.showwarning = _show_warning
     with _stops_as_interrupts() as stops, _reading_apart(words):
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
             say(f"biopercept: {stopped_words(_afresh(words))}")
     sys.exit(_after_flushing(code))
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    """Say our own warnings as sentences, and others as Python does."""
+    if issubclass(category, FewerWarning):
+        say(f"warning: {message}")
+    else:
+        _warnings_as_python_does(message, category, *where, **more)  # type: ignore[arg-type]
+
+
+_warnings_as_python_does = warnings.showwarning
 
 
 def _reading_apart(words: Sequence[str]) -> AbstractContextManager[None]:
@@ -180,6 +197,9 @@ def _run(words: list[str], *, is_debugging: bool) -> int:
             say(f"biopercept: a write failed ({fault.strerror}); make room or choose another output and run it again")
             _say_what_is_kept(words)
             return _WRITE_FAILED
+        if is_out_of_memory(fault):
+            say(f"biopercept: {_NO_MEMORY}")
+            return 1
         log = _write_crash_log(fault)
         say(f"biopercept: a bug of ours ({type(fault).__name__}: {fault}); please report it with the log {log}")
         return _BUG

@@ -47,6 +47,7 @@ def prepare(
 
     Example: biopercept prepare my-study -o my-study.h5
     """
+    from biopercept.loaders.reading_process import end_reading
     from biopercept.prepare.study import PrepareRun, chosen_subjects, of_subjects, prepare_study
     from biopercept.results.plan import write_windows_plan
     from biopercept.studies.labels import training_faults
@@ -59,6 +60,7 @@ def prepare(
         say(f"warning: {fault}", quiet=run.quiet)
     subjects = chosen_subjects(loaded, people.chosen, people.excluded)
     settings, plan = _settings(of_subjects(loaded, subjects), preset, quiet=run.quiet)
+    end_reading()  # each recording is read where it is prepared
     alike: Counter[str] = Counter()
     with progress(quiet=run.quiet) as bar:
         task = bar.add_task("preparing", total=None)

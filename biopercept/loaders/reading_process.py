@@ -78,6 +78,15 @@ def reading_apart(*, is_started: bool = False, meanwhile: Sequence[str] = ()) ->
         _process = before
 
 
+def end_reading() -> None:
+    """End the process that reads, where one was opened, until the next recording: for work that reads elsewhere.
+
+    Samples of recordings that were loaded before cannot be read any more.
+    """
+    if _process is not None:
+        _process.close()
+
+
 @dataclass(frozen=True)
 class ReadingLimits:
     """What reading one recording may use, by the size of its files: seconds of processor time and bytes of memory.

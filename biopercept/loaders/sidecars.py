@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, library_words
 from biopercept.files import is_file
 
 Value = TypeVar("Value")
@@ -149,7 +149,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     except OSError as fault:
         raise RecordingError(f"{file.name}: cannot be read ({fault.strerror})") from fault
     except (ValueError, RecursionError) as fault:
-        raise RecordingError(f"{file.name}: not valid JSON ({fault}); correct the sidecar") from fault
+        raise RecordingError(f"{file.name}: not valid JSON ({library_words(fault)}); correct the sidecar") from fault
     if not isinstance(content, dict):
         raise RecordingError(f"{file.name}: a sidecar is one JSON object, this is a {type(content).__name__}")
     return content

@@ -35,7 +35,7 @@ from biopercept.errors import SettingsError
 from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.encodings import RotaryTime
 from biopercept.model.layers import CrossAttention, LatentLayer, LearnedArray, initialise
-from biopercept.typed_values import BELOW_1, at_least, refuse_outside
+from biopercept.typed_values import BELOW_1, between, refuse_outside
 
 
 @dataclass(frozen=True)
@@ -173,16 +173,24 @@ def _decoder(s: CoreSettings) -> CrossAttention:
     return CrossAttention(attention, s.decoder_widening, s.feedforward_dropout, residual=s.decoder_residual)
 
 
+MOST_LAYERS, MOST_OF_ANYTHING = 1_000, 100_000
+"""Beyond these a number of layers, of latents or of units is a slip, and no machine has the memory."""
+
+
 def refuse_out_of_range(settings: object) -> None:
     """Check the sizes and dropouts of any settings of a network, a dataclass instance.
 
-    Whole numbers in it count something and must be at least 1; names that end in ``dropout`` are chances.
+    Whole numbers in it count something and must be from 1 to :data:`MOST_OF_ANYTHING`, layers and blocks to
+    :data:`MOST_LAYERS`; names that end in ``dropout`` are chances.
 
     Raises SettingsError naming the setting and its value.
     """
     chances = [name for name in vars(settings) if name.endswith("dropout")]
     counts = [name for name, value in vars(settings).items() if type(value) is int and name not in chances]
-    refuse_outside("model", settings, {BELOW_1: chances, at_least(1): counts})
+    deep = [name for name in counts if name.endswith(("layers", "blocks"))]
+    wide = [name for name in counts if name not in deep]
+    ranges = {BELOW_1: chances, between(1, MOST_LAYERS): deep, between(1, MOST_OF_ANYTHING): wide}
+    refuse_outside("model", settings, ranges)
 
 
 def _check(s: CoreSettings) -> None:

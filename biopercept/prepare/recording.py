@@ -27,7 +27,7 @@ from biopercept.preprocessing.windows import Windows, WindowSettings, cut_window
 from biopercept.recording import Correction, FloatArray, Recording, RecordingLabels, Signal
 from biopercept.store.prepared import FloatSamples, Mask, PreparedRecording, StoredSignal, StoredWindows
 
-_ROW_SAMPLES, _STORED_SAMPLES = 6 << 20, 1 << 23
+_ROW_SAMPLES, _STORED_SAMPLES = 6 << 20, 6 << 20
 """Samples of one channel at its own rate, and of all channels at the rates that are stored, of one stretch."""
 _SHORTEST_SECONDS, _TOO_LITTLE_MORE = 3600, 1.2
 _AROUND_SECONDS = 300

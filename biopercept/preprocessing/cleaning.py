@@ -61,8 +61,8 @@ from biopercept.recording import Correction, FloatArray, Recording, Signal
 _LONGEST_WORDS = 160
 _MOST_AT_ONCE = 1 << 21
 """Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
-_MOST_IN_GROUP = 1 << 22
-"""Samples of channels that are cleaned at once at the rate of their file: 32 MB a copy."""
+_MOST_IN_GROUP = 1 << 21
+"""Samples of channels that are cleaned at once at the rate of their file: 16 MB a copy."""
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
 _NOTCHED = frozenset({"eeg", "emg", "ecg"})
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.errors import RecordingError, SettingsError
 from biopercept.modalities import DERIVED_RATE
 from biopercept.recording import FloatArray, Interval
 from biopercept.typed_values import ABOVE_0, refuse_outside
@@ -28,6 +29,9 @@ AFTER_END = "window after the end of the recording"
 RECORDING_TOO_SHORT = "recording shorter than one window"
 NOT_FINITE = "interval whose onset or duration is not a number"
 _MOST_COUNTED = 1_000_000_000
+SMALLEST_STEP_SECONDS = 0.05
+MOST_WINDOWS = 2_000_000
+"""Windows of one recording, labelled and grid together: a day of steps of 0.05 s."""
 MIN_COVERAGE = 0.5
 """Fraction of a window's samples that must be valid for a summary to be given."""
 
@@ -53,6 +57,11 @@ class WindowSettings:
         Raises SettingsError: names the setting and its value.
         """
         refuse_outside("windows", self, {ABOVE_0: ("length_seconds", "step_seconds")})
+        if self.step_seconds < SMALLEST_STEP_SECONDS:
+            raise SettingsError(
+                f"windows.step_seconds is {self.step_seconds:g}; it must be at least {SMALLEST_STEP_SECONDS:g}: windows "
+                "that begin closer together hold the same"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +89,8 @@ def cut_windows(intervals: Sequence[Interval], duration_seconds: float, settings
 
     Intervals may overlap (several tasks on one recording); each is cut on its own.
 
+    Raises RecordingError where there would be more than :data:`MOST_WINDOWS`.
+
     Examples
     --------
     >>> windows = cut_windows([Interval(10.0, 100.0, "task")], 120.0, WindowSettings())
@@ -92,6 +103,7 @@ def cut_windows(intervals: Sequence[Interval], duration_seconds: float, settings
     stages: list[int] = []
     for stage, interval in sorted(enumerate(intervals), key=lambda row: (_sortable(row[1].onset_seconds), row[0])):
         inside = _inside_interval(interval, duration_seconds, settings, left_out)
+        _refuse_too_many(len(onsets) + len(inside), settings)
         onsets.extend(inside)
         labels.extend([interval.label] * len(inside))
         stages.extend([stage] * len(inside))
@@ -108,6 +120,14 @@ def cut_windows(intervals: Sequence[Interval], duration_seconds: float, settings
     )
 
 
+def _refuse_too_many(n_windows: int, settings: WindowSettings) -> None:
+    if n_windows > MOST_WINDOWS:
+        raise RecordingError(
+            f"{n_windows} windows of a recording, at most {MOST_WINDOWS} are cut; a step of {settings.step_seconds:g} s "
+            "is too small for its length (windows.step_seconds)"
+        )
+
+
 def _sortable(seconds: float) -> float:
     return seconds if math.isfinite(seconds) else math.inf
 
@@ -118,6 +138,7 @@ def _onsets(start: float, end: float, settings: WindowSettings) -> list[float]:
     if room < 0:
         return []
     n = int(room // settings.step_seconds) + 1
+    _refuse_too_many(n, settings)
     return [start + k * settings.step_seconds for k in range(n)]
 
 

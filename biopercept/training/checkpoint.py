@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
-from biopercept.errors import CheckpointError, SettingsError, StudyError, listed, the_model
+from biopercept.errors import CheckpointError, SettingsError, StudyError, library_words, listed, the_model
 from biopercept.files import content_hash, replacing_folder, write_json, write_text
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
 from biopercept.model.token_inputs import TokenVocabulary
@@ -259,7 +259,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     except OSError as fault:
         raise CheckpointError(f"{path} cannot be read: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
-        raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({fault}); train the model again") from fault
+        raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({library_words(fault)}); train the model again") from fault
     if not isinstance(description, dict) or not str(description.get("kind")).startswith((TRAINED, PRETRAINED)):
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
     if description.get("schema") != SCHEMA or description["kind"] not in (TRAINED, PRETRAINED):

@@ -6,9 +6,10 @@ AdamW on a cosine with warm-up; the running mean of the weights is what is evalu
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -20,7 +21,7 @@ from biopercept.data.batches import TokenSource, vocabulary_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import TrainingStatistics
 from biopercept.data.windows import IntArray
-from biopercept.errors import TrainingError, listed
+from biopercept.errors import FewerWarning, SettingsError, TrainingError, listed
 from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.progress import steps
 from biopercept.store.prepared import title_of
@@ -168,9 +169,50 @@ def fit_network(
     ``make`` gives a new network for a vocabulary, which maps ``(TokenInputs, generator)`` to what the objective reads
     and takes its draws from the generator. It begins with the weights of ``start_from`` where name and shape agree.
 
+    Where the memory of a card is too small for a batch, the fit begins anew with half as many windows in one, with a
+    FewerWarning that says so.
+
     Raises TrainingError where the loss is not finite. Raises CheckpointError where ``start_from`` has nothing in common
-    with the network.
+    with the network. Raises SettingsError where not even one window has room on the card.
     """
+    states = [generator.get_state() for generator in objective.generators]
+    while True:
+        try:
+            return _fitted(request, make, objective, start_from)
+        except torch.cuda.OutOfMemoryError as fault:
+            training = replace(request.settings.training, batch_size=_fewer_windows(request.settings.training, fault))
+            request = replace(request, settings=replace(request.settings, training=training))
+        for generator, state in zip(objective.generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _fewer_windows(settings: TrainingSettings, fault: torch.cuda.OutOfMemoryError) -> int:
+    """Return half of a batch that the card has no memory for, and warn of it.
+
+    Raises SettingsError of a batch of a single window.
+    """
+    torch.cuda.empty_cache()
+    if settings.batch_size == 1:
+        raise SettingsError(
+            "the card has not the memory for a single window; take a smaller network (model.width, model.n_latents), "
+            "shorter windows, or --device cpu"
+        ) from fault
+    fewer = settings.batch_size // 2
+    warnings.warn(
+        f"the card has not the memory for batches of {settings.batch_size} windows: the fit begins anew with {fewer} "
+        f"(training.batch_size={fewer} does so at once)",
+        FewerWarning,
+        stacklevel=3,
+    )
+    return fewer
+
+
+def _fitted(
+    request: FitRequest,
+    make: Callable[[TokenVocabulary], Network],
+    objective: Objective,
+    start_from: Mapping[str, torch.Tensor] | None,
+) -> FittedNetwork[Network]:
     inputs, settings, engine = request.inputs, request.settings.training, request.engine
     population = inputs.fit(request.fitting_subjects)
     source = TokenSource(inputs, population, request.settings.tokens, engine.device)

@@ -240,13 +240,22 @@ def read_windows(
 ) -> dict[str, Tensor]:
     """Return the network's outputs for the windows at ``rows`` by task, float32 (len(rows), n_outputs) on the CPU.
 
-    The network is left in evaluation mode.
+    The network is left in evaluation mode. Where a card has not the memory for a batch, it is read in halves.
     """
     network.eval()
     outputs = {task.name: torch.zeros((len(rows), task.n_outputs)) for task in tasks}
     with torch.inference_mode():
-        for part in source.layouts.parts(rows, most=batch_size):
-            given = network(source.batch(rows[part])).tasks
+        left = list(reversed(list(source.layouts.parts(rows, most=batch_size))))
+        while left:
+            part = left.pop()
+            try:
+                given = network(source.batch(rows[part])).tasks
+            except torch.cuda.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                torch.cuda.empty_cache()
+                left += [part[len(part) // 2 :], part[: len(part) // 2]]
+                continue
             for name, of_task in outputs.items():
                 of_task[torch.from_numpy(part)] = given[name].float().cpu()
     return outputs

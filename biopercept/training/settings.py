@@ -15,12 +15,16 @@ from biopercept.typed_values import (
     BETWEEN_0_AND_1,
     FROM_0,
     at_least,
+    between,
     refuse_other_than,
     refuse_outside,
 )
 
 MASKED, CONTRASTIVE, ALIGNMENT = "masked", "contrastive", "alignment"
 OBJECTIVES = (MASKED, CONTRASTIVE, ALIGNMENT)
+
+MOST_EPOCHS, MOST_IN_BATCH, MOST_THREADS = 100_000, 1_000_000, 1_000
+"""Beyond these a number is a slip."""
 
 HEAD, LOW_RANK, FULL = "head", "low-rank", "full"
 ADAPTATIONS = (HEAD, LOW_RANK, FULL)
@@ -76,7 +80,9 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         ranges = {
-            at_least(1): ("n_epochs", "batch_size", "patience", "n_threads"),
+            between(1, MOST_EPOCHS): ("n_epochs", "patience"),
+            between(1, MOST_IN_BATCH): ("batch_size",),
+            between(1, MOST_THREADS): ("n_threads",),
             ABOVE_0: ("learning_rate", "gradient_clip"),
             BELOW_1: (
                 "weight_decay", "warmup_fraction", "label_smoothing", "average_decay", "validation_fraction",
@@ -148,7 +154,8 @@ class PretrainingSettings:
     def __post_init__(self) -> None:
         refuse_other_than("pretraining", self, {"objective": OBJECTIVES})
         ranges = {
-            at_least(1): ("n_epochs", "batch_size", "n_queries"),
+            between(1, MOST_EPOCHS): ("n_epochs",),
+            between(1, MOST_IN_BATCH): ("batch_size", "n_queries"),
             ABOVE_0: ("learning_rate", "gradient_clip", "temperature"),
             BELOW_1: (
                 "weight_decay", "warmup_fraction", "sensor_masking", "stretch_masking", "patch_masking",

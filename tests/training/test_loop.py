@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +14,7 @@ from biopercept.data.batches import TokenSource, vocabulary_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import SettingsError, TrainingError
+from biopercept.errors import FewerWarning, SettingsError, TrainingError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.training.engine import Engine, engine_for, seeded
@@ -167,3 +168,41 @@ def test_a_validation_loss_that_is_not_finite_stops_training(made: ModuleType, m
     monkeypatch.setattr("biopercept.training.loop._validation_loss", lambda *_: float("nan"))
     with pytest.raises(TrainingError, match="the validation loss is not finite after epoch 1"):
         fitted(made, made.study(5))
+
+
+class _Card:
+    """A card with room for so many windows at once, as torch says that there is no more."""
+
+    def __init__(self, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most = most
+        self.sizes: list[int] = []
+        forward = BiosignalPerceiver.forward
+
+        def limited(network: BiosignalPerceiver, inputs, *others, **more):  # noqa: ANN001, ANN202
+            n_windows = len(inputs.sensors[0].patches if inputs.sensors else inputs.features[0].values)
+            if n_windows > self.most:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            self.sizes.append(n_windows)
+            return forward(network, inputs, *others, **more)
+
+        monkeypatch.setattr(BiosignalPerceiver, "forward", limited)
+
+
+def test_a_card_without_room_for_a_batch_gets_half_and_says_so(
+    made: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, at_once = fitted(made, made.study(5), settings=replace(BRIEF, batch_size=8))
+    rows = np.arange(len(inputs.windows))
+    source = TokenSource(inputs, at_once.population, TokenSettings(), torch.device("cpu"))
+    whole = predict_windows(at_once.network, inputs.windows.tasks, source, rows)["stress"]
+    card = _Card(8, monkeypatch)
+    with pytest.warns(FewerWarning, match=r"batches of 32 windows.* with 16 \(training\.batch_size=16") as caught:
+        _, found = fitted(made, made.study(5), settings=BRIEF)
+    assert [int(str(one.message).split("batches of ")[1].split()[0]) for one in caught] == [32, 16]
+    assert max(card.sizes) == 8
+    assert all(torch.equal(a, b) for a, b in zip(weights(found).values(), weights(at_once).values(), strict=True))
+    halves = predict_windows(at_once.network, inputs.windows.tasks, source, rows)["stress"]
+    assert np.allclose(halves, whole, atol=1e-6)
+    card.most = 0
+    with pytest.warns(FewerWarning), pytest.raises(SettingsError, match="not the memory for a single window"):
+        fitted(made, made.study(5), settings=BRIEF)

@@ -201,7 +201,7 @@ def _read(path: Path, notes: list[str]) -> list[_Part]:
         schema = json.loads(about.get("avro.schema", b"")[:LARGEST_DESCRIPTION])
         _Schema().size(schema)
     except (ValueError, RecursionError) as fault:
-        raise _fault(path, f"its header cannot be read ({fault})") from fault
+        raise _fault(path, f"its header cannot be read ({library_words(fault)})") from fault
     if not set(_raw_data(schema)) & set(_SENSORS):
         raise RecordingError(
             f"{path.name}: an AVRO file of the schema {_schema_name(schema)!r}, of which nothing is known here; read"

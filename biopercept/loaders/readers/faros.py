@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, library_words
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.readers.text_tables import read_text_table
 from biopercept.loaders.recognition import FORMAT, SignalOverride
@@ -113,7 +113,7 @@ def _meta(folder: Path) -> _Meta:
     try:
         content = _read(folder / META)
     except (OSError, ValueError, RecursionError) as fault:
-        raise RecordingError(f"{where}: cannot be read ({fault}); export the recording again") from fault
+        raise RecordingError(f"{where}: cannot be read ({library_words(fault)}); export the recording again") from fault
     rates = content.get("sample_freqs")
     if not isinstance(rates, dict):
         raise RecordingError(f"{where}: no sample_freqs; export the recording again")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, library_words
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory
 from biopercept.loaders.plux import Device, Port, places_by_counter, plux_device, transfer_of
 from biopercept.loaders.readers.text_tables import TextTable, read_text, table_of_text
@@ -78,7 +78,7 @@ def _divided(path: Path, text: str) -> tuple[list[dict[str, Any]], str]:
     try:
         devices = json.loads(content)
     except (ValueError, RecursionError) as fault:
-        raise RecordingError(f"{path.name}: the header of OpenSignals is damaged ({fault}); export it again") from fault
+        raise RecordingError(f"{path.name}: the header of OpenSignals is damaged ({library_words(fault)}); export it again") from fault
     fields = list(devices.values()) if isinstance(devices, dict) else []
     if not fields or not all(isinstance(one, dict) for one in fields):
         raise RecordingError(f"{path.name}: the header of OpenSignals names no device; export it again")
