@@ -31,6 +31,7 @@ from biopercept.inference.prediction import (
     require_this_version,
 )
 from biopercept.inference.shift import NONE, FloatArray, words_of
+from biopercept.loaders.reading_process import end_reading
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.prepare.recording import OF_A_MODEL, PrepareSettings, prepare_recording
 from biopercept.prepare.sources import Failure, Source, outcome_of, sources_of
@@ -199,6 +200,9 @@ def _truth(source: Source, recording: Recording) -> Truth:
     return Truth(labels, source.study.name, source.study.tasks)
 
 
+_LONG_SECONDS = 6 * 3600
+
+
 class SessionReader:
     """Loads and prepares one recording after the other as a model reads them, and keeps those that are read again."""
 
@@ -212,6 +216,8 @@ class SessionReader:
         recording = without_labels(source.load(), self._checkpoint.tasks)
         before = self._sessions.get((recording.subject, recording.session), [])
         prepared = replace(prepare_recording(recording, self._settings, advice=OF_A_MODEL), place=len(before))
+        if prepared.duration_seconds > _LONG_SECONDS:
+            end_reading()  # what it keeps of a day would stay there until the next recording
         return recording, prepared, tuple(before)
 
     def keep(self, prepared: PreparedRecording) -> None:

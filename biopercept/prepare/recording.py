@@ -8,6 +8,7 @@ minutes of what is around it, so that a day needs no more memory than a stretch.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import mmap
 import os
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ _ROW_SAMPLES, _STORED_SAMPLES = 6 << 20, 6 << 20
 """Samples of one channel at its own rate, and of all channels at the rates that are stored, of one stretch."""
 _SHORTEST_SECONDS, _TOO_LITTLE_MORE = 3600, 1.2
 _AROUND_SECONDS = 300
-_KEPT_IN_MEMORY = 32 << 20
+_KEPT_IN_MEMORY = 4 << 20
 
 OF_A_MODEL = "the model was fitted on windows of that length; leave the recording out, or take a model of shorter ones"
 """What to do about a recording that is too short for a model, whose windows nobody can choose."""
@@ -107,7 +109,14 @@ def prepare_windows(
             joined.take(stretch, part, inside, _at_once(part.recording, there, length_seconds, cleaning))
         except RecordingError as fault:
             joined.failed(stretch, fault)
+        _give_back_memory()
     return joined.prepared()
+
+
+def _give_back_memory() -> None:
+    """Give memory that is free within this process back to the system; of what is left of a stretch that is much."""
+    with contextlib.suppress(OSError, AttributeError):  # systems with another library of C
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _at_once(
@@ -200,9 +209,7 @@ class _Stretch:
         """Return what lies in it, on a clock that begins where it does."""
         pieces = [piece for signal in recording.signals if (piece := self._piece(signal)) is not None]
         shifted = {self._shifted(one): one for one in recording.corrections if self._has(one)}
-        part = replace(
-            recording, signals=tuple(pieces), intervals=(), notes=(), ratings={}, corrections=tuple(shifted)
-        )
+        part = replace(recording, signals=tuple(pieces), intervals=(), notes=(), ratings={}, corrections=tuple(shifted))
         return _Part(part, shifted)
 
     def _piece(self, signal: Signal) -> Signal | None:
@@ -273,7 +280,7 @@ def _stretches_of(recording: Recording, around: int) -> list[_Stretch]:
     n = math.ceil(duration / longest) if duration > _TOO_LITTLE_MORE * longest else 1
     edges = [-math.inf, *(float(round(duration * place / n)) for place in range(1, n)), math.inf]
     stretches = []
-    for first, stop in zip(edges, edges[1:], strict=False):
+    for first, stop in pairwise(edges):
         begin = 0 if math.isinf(first) else max(int(first) - around, 0)
         stretches.append(_Stretch(first, stop, begin, min(stop + around, duration)))
     return stretches

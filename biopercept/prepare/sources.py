@@ -15,10 +15,10 @@ from biopercept.files import is_folder
 from biopercept.loaders.corrections import with_labels_by_hand
 from biopercept.loaders.folders import recordings_in, without_parts
 from biopercept.loaders.loading import load_recording
+from biopercept.loaders.reading_process import read_apart
 from biopercept.loaders.recognition import SignalOverride, override_for
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.alignment import load_aligned, load_placed_aligned
-from biopercept.loaders.reading_process import read_apart
 from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
 from biopercept.studies.loading import PlacedFile, is_study, load_study

@@ -59,8 +59,8 @@ class WindowSettings:
         refuse_outside("windows", self, {ABOVE_0: ("length_seconds", "step_seconds")})
         if self.step_seconds < SMALLEST_STEP_SECONDS:
             raise SettingsError(
-                f"windows.step_seconds is {self.step_seconds:g}; it must be at least {SMALLEST_STEP_SECONDS:g}: windows "
-                "that begin closer together hold the same"
+                f"windows.step_seconds is {self.step_seconds:g}; it must be at least {SMALLEST_STEP_SECONDS:g}: "
+                "windows that begin closer together hold the same"
             )
 
 
@@ -123,8 +123,8 @@ def cut_windows(intervals: Sequence[Interval], duration_seconds: float, settings
 def _refuse_too_many(n_windows: int, settings: WindowSettings) -> None:
     if n_windows > MOST_WINDOWS:
         raise RecordingError(
-            f"{n_windows} windows of a recording, at most {MOST_WINDOWS} are cut; a step of {settings.step_seconds:g} s "
-            "is too small for its length (windows.step_seconds)"
+            f"{n_windows} windows of a recording, at most {MOST_WINDOWS} are cut; a step of {settings.step_seconds:g} "
+            "s is too small for its length (windows.step_seconds)"
         )
 
 

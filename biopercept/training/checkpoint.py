@@ -259,7 +259,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     except OSError as fault:
         raise CheckpointError(f"{path} cannot be read: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
-        raise CheckpointError(f"{DESCRIPTION} in {folder} is not JSON ({library_words(fault)}); train the model again") from fault
+        raise CheckpointError(
+            f"{DESCRIPTION} in {folder} is not JSON ({library_words(fault)}); train the model again"
+        ) from fault
     if not isinstance(description, dict) or not str(description.get("kind")).startswith((TRAINED, PRETRAINED)):
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
     if description.get("schema") != SCHEMA or description["kind"] not in (TRAINED, PRETRAINED):

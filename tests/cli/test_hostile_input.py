@@ -1,4 +1,4 @@
-"""Files made to harm, from outside: nothing in them is run, followed or unpacked without end, and each is a sentence."""
+"""Files made to harm, from outside: nothing in them is run, followed or unpacked without end; each is a sentence."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def _dumped(name: str, dump: Callable[[Any, Path], None]) -> Callable[[Path, Pat
 
 CODE: dict[str, Callable[[Path, Path], Path]] = {
     "pickle": _dumped("S1.pkl", lambda evil, path: path.write_bytes(pickle.dumps(evil)) and None),
-    "pickle in a list": _dumped("S1.pkl", lambda evil, path: path.write_bytes(pickle.dumps({"signal": [evil]})) and None),
+    "pickle in a list": _dumped(
+        "S1.pkl", lambda evil, path: path.write_bytes(pickle.dumps({"signal": [evil]})) and None
+    ),
     "old pickle": _dumped("S2.pkl", lambda evil, path: path.write_bytes(pickle.dumps(evil, 0)) and None),
     "dat": _dumped("s01.dat", lambda evil, path: path.write_bytes(pickle.dumps({"data": evil})) and None),
     "npy": _dumped("evil.npy", lambda evil, path: np.save(path, np.array([evil], dtype=object))),
@@ -186,7 +188,8 @@ def test_nothing_outside_of_a_recording_is_read(kind: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "address", ["http://127.0.0.1:9/x.edf", "s3://bucket/x.edf", "simplecache::http://127.0.0.1:9/x.edf", "file:///x.csv"]
+    "address",
+    ["http://127.0.0.1:9/x.edf", "s3://bucket/x.edf", "simplecache::http://127.0.0.1:9/x.edf", "file:///x.csv"],
 )
 def test_addresses_are_not_opened(address: str) -> None:
     result = run("inspect", address)
@@ -241,13 +244,17 @@ def _xdf(path: Path, header: bytes) -> Path:
     return path
 
 
-_ENTITIES = b'<?xml version="1.0"?><!DOCTYPE i [<!ENTITY a "aaaaaaaaaa">' + b"".join(
-    b'<!ENTITY %c "%s">' % (98 + i, b"&%c;" % (97 + i) * 10) for i in range(9)
-) + b"]><info><name>&j;</name></info>"
+_ENTITIES = (
+    b'<?xml version="1.0"?><!DOCTYPE i [<!ENTITY a "aaaaaaaaaa">'
+    + b"".join(b'<!ENTITY %c "%s">' % (98 + i, b"&%c;" % (97 + i) * 10) for i in range(9))
+    + b"]><info><name>&j;</name></info>"
+)
 
 
 def _yaml_bomb(folder: Path) -> Path:
-    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"] + [f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]" for i in range(9)]
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"] + [
+        f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]" for i in range(9)
+    ]
     folder.mkdir()
     (folder / "study.yaml").write_text("\n".join(lines))
     return folder
@@ -290,7 +297,9 @@ BOMBS: dict[str, Callable[[Path], Path]] = {
     "csv.gz": lambda f: _gzip(f / "b.csv.gz", b"time,EDA (uS)\n", b"0,0\n" * (1 << 18), 6000),
     "one line": lambda f: _gzip(f / "b.csv.gz", b"time,EDA (uS)\n0,", bytes(1 << 20), 4000),
     "zipped csv": lambda f: _zip_of(f / "b.zip", "EDA.csv", b"1500000000.0\n4.0\n", b"0.0\n" * (1 << 18), 3000),
-    "fif.gz": lambda f: _gzip(f / "b.fif.gz", b"\x00\x00\x00\x64\x00\x00\x00\x1f\x00\x00\x00\x14\x00\x00\x00\x00", bytes(1 << 20), 3000),
+    "fif.gz": lambda f: _gzip(
+        f / "b.fif.gz", b"\x00\x00\x00\x64\x00\x00\x00\x1f\x00\x00\x00\x14\x00\x00\x00\x00", bytes(1 << 20), 3000
+    ),
     "xdfz": lambda f: _gzip(f / "b.xdfz", b"XDF:", bytes(1 << 20), 3000),
     "npz": lambda f: _npz_bomb(f / "b.npz"),
     "hdf5 gzip": lambda f: _hdf5_bomb(f / "b.h5"),
@@ -307,14 +316,18 @@ BOMBS: dict[str, Callable[[Path], Path]] = {
     "record of ages": lambda f: _edf(f / "b.edf", n=(244, b"1e300   ")),
     "too many records": lambda f: _edf(f / "b.edf", n=(236, b"99999999")),
     "too many samples": lambda f: _edf(f / "b.edf", n=(256 + 216, b"99999999")),
-    "wfdb frames": lambda f: (f / "b.hea").write_text("b 1 4 99999999999\nb.dat 16 100/uS 16 0 0 0 0 EDA\n")
-    and (f / "b.dat").write_bytes(bytes(80))
-    and f / "b.hea",  # type: ignore[dict-item]
+    "wfdb frames": lambda f: (
+        (f / "b.hea").write_text("b 1 4 99999999999\nb.dat 16 100/uS 16 0 0 0 0 EDA\n")
+        and (f / "b.dat").write_bytes(bytes(80))
+        and f / "b.hea"
+    ),  # type: ignore[dict-item]
     "wfdb signals": lambda f: (f / "b.hea").write_text("b 2000000000 4 10\n") and f / "b.hea",  # type: ignore[dict-item]
     "rate": lambda f: _deep(f / "b.json", json.dumps({"SamplingFrequency": 1e-7})),
     "start": lambda f: _deep(f / "b.json", json.dumps({"SamplingFrequency": 4, "StartTime": 1e9})),
-    "100,000 columns": lambda f: (f / "b.csv").write_text(",".join(f"c{i}" for i in range(100_000)) + "\n" + "1," * 99_999 + "1\n")
-    and f / "b.csv",  # type: ignore[dict-item]
+    "100,000 columns": lambda f: (
+        (f / "b.csv").write_text(",".join(f"c{i}" for i in range(100_000)) + "\n" + "1," * 99_999 + "1\n")
+        and f / "b.csv"
+    ),  # type: ignore[dict-item]
 }
 
 

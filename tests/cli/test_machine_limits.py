@@ -149,7 +149,9 @@ def test_memory_that_is_used_up_is_said_with_what_to_make_smaller(setting: str, 
     assert ended.returncode == 0 or "training.batch_size" in ended.stderr or "model." in ended.stderr
 
 
-@pytest.mark.parametrize("setting", ["model.n_latents=1000000000", "training.batch_size=1000000001", "model.n_layers=1001"])
+@pytest.mark.parametrize(
+    "setting", ["model.n_latents=1000000000", "training.batch_size=1000000001", "model.n_layers=1001"]
+)
 def test_sizes_beyond_any_machine_are_refused_by_name(setting: str, study: Path) -> None:
     name = setting.partition("=")[0]
     ended = shell(f"{COMMAND} check study --set {setting}", study.parent)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from biopercept.errors import RecordingError, SettingsError
-from biopercept.parallel import machine_memory
 from biopercept.loaders import reading_process as apart
 from biopercept.loaders.reading_process import GIGABYTES, SECONDS, ReadingLimits, read_apart, reading_apart
+from biopercept.parallel import machine_memory
 from biopercept.recording import Recording
 
 
@@ -191,9 +191,7 @@ def test_no_command_ends_where_a_reader_ends_its_process(words: list[str], code:
         (study / name).write_text(f"time,EDA (uS)\n{rows}")
     (study / "study.yaml").write_text("name: x\ntasks: {t: {classes: {a: [a], b: [b]}}}\n")
     (study / "participants.tsv").write_text("participant_id\nS1\nS2\n")
-    (study / "recordings.tsv").write_text(
-        "participant_id\trecording\tpath\nS1\tr\tfirst.csv\nS2\tr\tcrash.csv\n"
-    )
+    (study / "recordings.tsv").write_text("participant_id\trecording\tpath\nS1\tr\tfirst.csv\nS2\tr\tcrash.csv\n")
     lines = "".join(f"{who}\tr\t{at}\t60\t{label}\n" for who in ("S1", "S2") for at, label in ((0, "a"), (60, "b")))
     (study / "events.tsv").write_text(f"participant_id\trecording\tonset\tduration\ttrial_type\n{lines}")
     paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]

@@ -37,9 +37,7 @@ def made() -> Recording:
             Signal.from_samples("EDA", "eda", "uS", 4.0, 3 + np.sin(skin / 40) + random.normal(0, 0.002, len(skin))),
             start_seconds=700.0,
         ),
-        replace(
-            Signal.from_samples("IBI", "ibi", "s", 0.0, np.diff(beats)), sampling_rate=0.0, times=beats[1:].copy()
-        ),
+        replace(Signal.from_samples("IBI", "ibi", "s", 0.0, np.diff(beats)), sampling_rate=0.0, times=beats[1:].copy()),
     )
     labels = tuple(Interval(start, 300.0, name) for start, name in ((0.0, "rest"), (450.0, "work"), (1400.0, "rest")))
     return Recording("S1", "", "r", signals, labels, notes=("a note of the file",))

@@ -178,7 +178,7 @@ class _Card:
         self.sizes: list[int] = []
         forward = BiosignalPerceiver.forward
 
-        def limited(network: BiosignalPerceiver, inputs, *others, **more):  # noqa: ANN001, ANN202
+        def limited(network: BiosignalPerceiver, inputs, *others, **more):
             n_windows = len(inputs.sensors[0].patches if inputs.sensors else inputs.features[0].values)
             if n_windows > self.most:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -455,7 +455,9 @@ def _refuse_contradiction(
     if not is_of_another_size and not (n_there > n_stated and emptied):
         return
     counts = f"the size of its data, {data_bytes} bytes, is that of {n_stated} data records, as the header says, of "
-    counts += f"{data_bytes // n_stated // sample_bytes} samples, and not of {sum(c.samples_per_record for c in channels)}"
+    counts += (
+        f"{data_bytes // n_stated // sample_bytes} samples, and not of {sum(c.samples_per_record for c in channels)}"
+    )
     raise _fault(path, f"the samples per data record of a channel contradict the file's size: {counts}")
 
 

@@ -78,7 +78,9 @@ def _divided(path: Path, text: str) -> tuple[list[dict[str, Any]], str]:
     try:
         devices = json.loads(content)
     except (ValueError, RecursionError) as fault:
-        raise RecordingError(f"{path.name}: the header of OpenSignals is damaged ({library_words(fault)}); export it again") from fault
+        raise RecordingError(
+            f"{path.name}: the header of OpenSignals is damaged ({library_words(fault)}); export it again"
+        ) from fault
     fields = list(devices.values()) if isinstance(devices, dict) else []
     if not fields or not all(isinstance(one, dict) for one in fields):
         raise RecordingError(f"{path.name}: the header of OpenSignals names no device; export it again")

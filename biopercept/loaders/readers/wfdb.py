@@ -253,7 +253,7 @@ def _wrong_checksums(header: WfdbHeader) -> Iterator[str]:
                 wrong.append(header.signals[key].label)
     if wrong:
         yield (
-            f"the checksum of {listed(wrong, 5)} is not that of its samples: some were changed after they were written; "
+            f"the checksum of {listed(wrong, 5)} is not that of its samples: some changed after they were written; "
             "copy the record again, or do not trust them"
         )
 
