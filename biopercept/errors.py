@@ -20,10 +20,17 @@ raised again ``from`` their cause.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "cannot allocate memory",
+    "failed to map segment",
+)
 
 
 class BioperceptError(Exception):
@@ -86,7 +93,11 @@ def is_out_of_memory(fault: BaseException) -> bool:
     """Return whether a fault says that memory is used up; torch raises plain RuntimeErrors of it, in several words."""
     if isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(fault, RuntimeError) and any(words in str(fault).lower() for words in _OUT_OF_MEMORY)
+    if isinstance(fault, OSError) and fault.errno == errno.ENOMEM:
+        return True
+    return isinstance(fault, RuntimeError | ImportError | OSError) and any(
+        words in str(fault).lower() for words in _OUT_OF_MEMORY
+    )
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:

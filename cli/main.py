@@ -67,6 +67,7 @@ _NO_MEMORY = (
     "there is not enough memory for this: take a smaller training.batch_size, model.width or model.n_latents, shorter "
     "windows, or fewer --jobs at once"
 )
+_OF_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
 _FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
@@ -116,12 +117,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
     warnings.showwarning = _show_warning
+    _leave_removed_folder()
     with _stops_as_interrupts() as stops, _reading_apart(words):
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
             say(f"biopercept: {stopped_words(_afresh(words))}")
     sys.exit(_after_flushing(code))
+
+
+def _leave_removed_folder() -> None:
+    """Work from the root where the working folder was removed: libraries look for it, and no path below it exists."""
+    try:
+        Path.cwd()
+    except OSError:
+        os.chdir("/")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
@@ -197,6 +207,9 @@ def _run(words: list[str], *, is_debugging: bool) -> int:
             say(f"biopercept: a write failed ({fault.strerror}); make room or choose another output and run it again")
             _say_what_is_kept(words)
             return _WRITE_FAILED
+        if isinstance(fault, OSError) and fault.errno in _OF_NAMES:
+            say(f"biopercept: {fault.strerror}: {str(fault.filename)[:80]}...; give a path that the system allows")
+            return 2
         if is_out_of_memory(fault):
             say(f"biopercept: {_NO_MEMORY}")
             return 1

@@ -308,7 +308,7 @@ class _Joined:
         self._signals: dict[str, StoredSignal] = {}
         self._samples: dict[str, _Rows] = {}
         self._masks: dict[str, _Rows] = {}
-        self._quality: dict[str, FloatArray] = {}
+        self._quality: dict[str, NDArray[np.float32]] = {}
         self._reasons: dict[str, NDArray[np.uint32]] = {}
         self._of_windows: dict[str, NDArray[np.float32]] = {}
         self._features: NDArray[np.float32] | None = None

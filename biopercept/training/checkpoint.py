@@ -219,7 +219,9 @@ def describing(folder: Path, remedy: str) -> Iterator[None]:
     """Raise as CheckpointError, with what to do about it, what goes wrong in reading a description's fields."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StudyError, SettingsError) as fault:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, MemoryError) as fault:
+        raise CheckpointError(f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); {remedy}") from fault
+    except (StudyError, SettingsError) as fault:
         raise CheckpointError(f"{DESCRIPTION} in {folder} does not describe its weights ({fault}); {remedy}") from fault
 
 

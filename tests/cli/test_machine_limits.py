@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from biopercept.cli.main import build_app, main
 
 COMMAND = f"{shlex.quote(sys.executable)} -m biopercept.cli"
 SECONDS = 240
@@ -58,17 +61,22 @@ INSPECT, PREPARE = f"{COMMAND} inspect study/S0.csv", f"{COMMAND} prepare study 
 PREDICT = f"{COMMAND} predict stress-wrist study/S0.csv -o predictions -q"
 
 
-@pytest.mark.parametrize("command", [INSPECT, PREPARE, PREDICT], ids=["inspect", "prepare", "predict"])
+_C = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+_NO_HOME = {"HOME": "UNSET", "USER": "UNSET", "LOGNAME": "UNSET"}
+
+
 @pytest.mark.parametrize(
-    ("before", "environment"),
+    ("command", "before", "environment"),
     [
-        ("", {"HOME": "UNSET", "USER": "UNSET", "LOGNAME": "UNSET"}),
-        ("", {"HOME": "/nonexistent/home", "XDG_CACHE_HOME": "/nonexistent/cache"}),
-        ("", {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
-        ("ulimit -n 64; ", {}),
-        ("umask 077; ", {"TERM": "dumb", "COLUMNS": "20"}),
+        (PREDICT, "", _NO_HOME),
+        (PREPARE, "", _NO_HOME),
+        (PREDICT, "", {"HOME": "/nonexistent/home", "XDG_CACHE_HOME": "/nonexistent/cache"}),
+        (PREDICT, "", {"TMPDIR": "/nonexistent/tmp"}),
+        (INSPECT, "", _C),
+        (PREDICT, "", _C),
+        (PREPARE, "ulimit -n 64; ", {"TERM": "dumb", "COLUMNS": "20"}),
     ],
-    ids=["no home", "a home that is not there", "C locale", "64 files", "umask"],
+    ids=["no home", "no home, prepare", "no such home", "no such TMPDIR", "C", "C, predict", "64 files"],
 )
 def test_what_a_machine_may_lack_changes_nothing(
     command: str, before: str, environment: dict[str, str], study: Path
@@ -86,22 +94,22 @@ def test_many_recordings_need_no_more_files_at_once_than_few(tmp_path: Path) -> 
     assert len((tmp_path / "out" / "features.csv").read_text().splitlines()) == 81
 
 
-@pytest.mark.parametrize("command", [INSPECT, PREPARE, PREDICT], ids=["inspect", "prepare", "predict"])
+@pytest.mark.parametrize("command", [INSPECT, PREDICT], ids=["inspect", "predict"])
 def test_a_working_folder_that_was_removed_is_no_fault_of_ours(command: str, study: Path) -> None:
     there = command.replace("study", str(study)).replace("-o ", f"-o {study.parent}/")
     ended = shell(f"mkdir gone; cd gone; rmdir ../gone; {there}", study.parent)
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("command", [INSPECT, PREPARE, f"{PREPARE} -j 2", PREDICT])
-@pytest.mark.parametrize("megabytes", [400, 1500])
+@pytest.mark.parametrize("command", [f"{PREPARE} -j 2", PREDICT], ids=["prepare", "predict"])
+@pytest.mark.parametrize("megabytes", [300, 1200])
 def test_a_small_address_space_ends_in_a_sentence_and_soon(command: str, megabytes: int, study: Path) -> None:
     ended = shell(f"ulimit -v {megabytes * 1024}; {command}", study.parent)
     assert ended.returncode in (0, 1, 70, 74, -9, -11, 127, 134), ended.stderr
     assert ended.returncode == 0 or ended.stderr.strip()
 
 
-@pytest.mark.parametrize("command", [PREPARE, PREDICT, f"{COMMAND} features study/S0.csv --whole -o out -q"])
+@pytest.mark.parametrize("command", [PREPARE, PREDICT], ids=["prepare", "predict"])
 def test_a_file_that_may_not_grow_is_a_write_that_failed_and_leaves_nothing(command: str, study: Path) -> None:
     ended = shell(f"ulimit -f 1; {command}", study.parent)
     assert ended.returncode == 74, (ended.returncode, ended.stderr)
@@ -110,26 +118,22 @@ def test_a_file_that_may_not_grow_is_a_write_that_failed_and_leaves_nothing(comm
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.parametrize("command", [INSPECT, PREPARE, PREDICT], ids=["inspect", "prepare", "predict"])
-def test_a_folder_for_temporary_files_is_not_needed(command: str, study: Path) -> None:
-    ended = shell(command, study.parent, TMPDIR="/nonexistent/tmp")
-    assert ended.returncode == 0, ended.stderr
-
-
 def test_a_full_terminal_is_a_write_that_failed(study: Path) -> None:
     assert shell(f"{INSPECT} > /dev/full", study.parent).returncode == 74
 
 
-@pytest.mark.parametrize("n_letters", [250, 300, 5000])
+@pytest.mark.parametrize("n_letters", [300, 5000])
 def test_names_that_are_too_long_are_a_sentence(n_letters: int, study: Path) -> None:
-    name = "x" * n_letters
-    for command, codes in (
-        (f"{COMMAND} inspect {name}.csv", (1,)),
-        (f"{COMMAND} check {name}", (2,)),
-        (f"{COMMAND} prepare study -o {name}.h5", (2, 74)),
-        (f"{COMMAND} features study/S0.csv --whole -o {name}", (0, 2, 74)),
+    name = str(study.parent / ("x" * n_letters))
+    for words, codes in (
+        (["inspect", f"{name}.csv"], (1,)),
+        (["check", name], (2,)),
+        (["prepare", str(study), "-o", f"{name}.h5"], (2, 74)),
+        (["features", str(study / "S0.csv"), "--whole", "-o", name], (2, 74)),
     ):
-        assert shell(command, study.parent).returncode in codes, command
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code in codes, words
 
 
 def test_more_processes_than_processors_give_the_same_bytes(study: Path) -> None:
@@ -140,25 +144,23 @@ def test_more_processes_than_processors_give_the_same_bytes(study: Path) -> None
     assert len(contents) == 1
 
 
-@pytest.mark.parametrize("setting", ["model.n_latents=100000", "training.batch_size=1000000", "model.width=100000"])
-def test_memory_that_is_used_up_is_said_with_what_to_make_smaller(setting: str, study: Path) -> None:
+def test_memory_that_is_used_up_is_said_with_what_to_make_smaller(study: Path) -> None:
     assert shell(PREPARE, study.parent).returncode == 0
-    train = f"{COMMAND} train out.h5 -o model -q --set training.n_epochs=1 --set {setting}"
+    train = f"{COMMAND} train out.h5 -o model -q --set training.n_epochs=1 --set model.n_latents=100000"
     ended = shell(f"ulimit -v 5000000; {train}", study.parent)
-    assert ended.returncode in (0, 1, 2), ended.stderr
-    assert ended.returncode == 0 or "training.batch_size" in ended.stderr or "model." in ended.stderr
+    assert (ended.returncode, "training.batch_size" in ended.stderr) == (1, True), ended.stderr
 
 
 @pytest.mark.parametrize(
-    "setting", ["model.n_latents=1000000000", "training.batch_size=1000000001", "model.n_layers=1001"]
+    "setting",
+    [
+        "model.n_latents=1000000000",
+        "training.batch_size=1000000001",
+        "model.n_layers=1001",
+        "windows.step_seconds=1e-9",
+        "windows.step_seconds=0.01",
+    ],
 )
 def test_sizes_beyond_any_machine_are_refused_by_name(setting: str, study: Path) -> None:
-    name = setting.partition("=")[0]
-    ended = shell(f"{COMMAND} check study --set {setting}", study.parent)
-    assert ended.returncode == 2 and f"{name} is" in " ".join(ended.stdout.split())
-
-
-@pytest.mark.parametrize("step", ["1e-9", "0.01"])
-def test_windows_closer_together_than_any_signal_changes_are_refused(step: str, study: Path) -> None:
-    ended = shell(f"{COMMAND} check study --set windows.step_seconds={step}", study.parent)
-    assert ended.returncode == 2 and "windows.step_seconds is" in " ".join(ended.stdout.split())
+    result = CliRunner().invoke(build_app(), ["check", str(study), "--set", setting])
+    assert result.exit_code == 2 and f"{setting.partition('=')[0]} is" in " ".join(result.stdout.split())
