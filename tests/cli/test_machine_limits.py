@@ -126,7 +126,7 @@ def test_a_full_terminal_is_a_write_that_failed(study: Path) -> None:
 def test_names_that_are_too_long_are_a_sentence(n_letters: int, study: Path) -> None:
     name = str(study.parent / ("x" * n_letters))
     for words, codes in (
-        (["inspect", f"{name}.csv"], (1,)),
+        (["inspect", f"{name}.csv"], (1, 2)),
         (["check", name], (2,)),
         (["prepare", str(study), "-o", f"{name}.h5"], (2, 74)),
         (["features", str(study / "S0.csv"), "--whole", "-o", name], (2, 74)),
@@ -134,6 +134,10 @@ def test_names_that_are_too_long_are_a_sentence(n_letters: int, study: Path) -> 
         with pytest.raises(SystemExit) as left:
             main(words)
         assert left.value.code in codes, words
+    recordings = study / "recordings.tsv"
+    recordings.write_text(recordings.read_text().replace("S1.csv", f"{'x' * n_letters}.csv"))
+    result = CliRunner().invoke(build_app(), ["check", str(study)])
+    assert result.exit_code == 2 and "recordings.tsv line 3" in result.stdout, (result.output, result.exception)
 
 
 def test_more_processes_than_processors_give_the_same_bytes(study: Path) -> None:
