@@ -150,7 +150,7 @@ def test_more_processes_than_processors_give_the_same_bytes(study: Path) -> None
 
 def test_memory_that_is_used_up_is_said_with_what_to_make_smaller(study: Path) -> None:
     assert shell(PREPARE, study.parent).returncode == 0
-    train = f"{COMMAND} train out.h5 -o model -q --set training.n_epochs=1 --set model.n_latents=100000"
+    train = f"{COMMAND} train out.h5 -o model -q --set training.n_epochs=1 --set model.width=65536"
     ended = shell(f"ulimit -v 5000000; {train}", study.parent)
     assert (ended.returncode, "training.batch_size" in ended.stderr) == (1, True), ended.stderr
 
