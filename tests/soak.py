@@ -75,7 +75,7 @@ COMMANDS = (
         f"pretrain {{base}}/made.h5 {_SHORT.replace('training', 'pretraining')}",
         "--seed 1",
     ),
-    Command("tune", "tuned", "tune {base}/made.h5 --candidates {base}/candidates.yaml --folds 2 -q"),
+    Command("tune", "tuned", "tune {base}/made.h5 --candidates {base}/candidates.yaml --folds 3 -q"),
     Command("features", "features", "features {base}/study -q", "--subjects S01"),
     Command("audit", "audit", "audit {base}/made.h5 -q"),
     Command("report", "report.html", "report {base}/predictions -q", "--title Other"),
@@ -129,13 +129,15 @@ def _untimed(value: Any) -> Any:
 
 
 def _untimed_table(text: str, suffix: str) -> str:
-    """Return a text without the columns of times of its tables."""
+    """Return a text without the columns of its tables that tell of the run: times, and what was done before."""
     lines, timed = [], set[int]()
     mark = "," if suffix == ".csv" else "|"
     for number, line in enumerate(text.splitlines()):
         cells = line.split(mark)
         if number == 0 or (cells and not lines[-1].startswith(mark) and suffix == ".md"):
-            timed = {k for k, cell in enumerate(cells) if re.search(r"seconds|\bs\b", cell, flags=re.IGNORECASE)}
+            timed = {
+                k for k, cell in enumerate(cells) if re.search(r"seconds|\bs\b|^status$", cell, flags=re.IGNORECASE)
+            }
         lines.append(mark.join(cell for k, cell in enumerate(cells) if len(cells) == 1 or k not in timed))
     return "\n".join(lines)
 
@@ -375,7 +377,7 @@ def main() -> None:
 
 _PREFACE = f"""# Commands that are disturbed
 
-Written by `make soak`; the code is `tests/soak.py`. {N_PEOPLE} people of the sample study, with one of their two devices.
+Written by `make soak`; the code is `tests/soak.py`. {N_PEOPLE} people of the sample study, with one device each.
 *Equal*: given again, the command leaves the same bytes as a run that nobody disturbed, times apart, and no other file;
 where a file could not be written it had ended with 74 and a sentence, and where another result was there, that one or
 the new one was there whole. Each command is a fork of a process that has imported everything, so that all moments lie
