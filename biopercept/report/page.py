@@ -25,6 +25,7 @@ from biopercept.report.curves import (
 from biopercept.report.drawing import Drawing
 from biopercept.report.explanation import explanation_sections
 from biopercept.report.layout import Head, PictureBudget, Section, page_of
+from biopercept.report.live import live_section
 from biopercept.report.reconstruction import errors_section
 from biopercept.report.score_figures import (
     number_figure,
@@ -137,6 +138,7 @@ def _summary(results: Results) -> str:
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
         (len(results.audits), "audit"),
+        (len(results.lives), "live run"),
         (len(results.explanations), "explanation"),
         (len(results.reconstructions), "reconstruction"),
     ]
@@ -166,6 +168,7 @@ def sections_of(results: Results, files: StudyFiles | None = None) -> tuple[Sect
         (results.learning_curves, _learning_section),
         (results.personal_curves, _personal_section),
         (results.predictions, _prediction_section),
+        (results.lives, live_section),
     )
     for of_kind, section in kinds:
         sections += [section(result, number) for number, result in enumerate(of_kind, 1)]
