@@ -14,11 +14,13 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _AGAIN = "fault_settings_again"
+_POLL_SECONDS = 0.005
 _SOURCE = '#include "{source}"\nvoid {again}(void) {{ init(); }}\n'
 _IMPORTED = ("torch.optim", "torch.func", "torch.utils.flop_counter", "sklearn.linear_model", "sklearn.ensemble")
 
@@ -54,10 +56,17 @@ class ForkedCommands:
             env=environment,
         )
 
-    def run(self, words: Sequence[str], faults: Mapping[str, str] | None = None, kill_after: float = 600.0) -> Ended:
-        """Run a command to its end, or kill it and its children with -9 after so many seconds."""
+    def run(
+        self,
+        words: Sequence[str],
+        faults: Mapping[str, str] | None = None,
+        kill_after: float = 600.0,
+        kill_with: int = signal.SIGKILL,
+    ) -> Ended:
+        """Run a command to its end, or send it a signal after so many seconds; -9 goes to its children, too."""
         assert self._server.stdin is not None and self._server.stdout is not None
-        request = {"words": [*words], "set": faults or {}, "err": str(self._words), "kill_after": kill_after}
+        kill = {"kill_after": kill_after, "kill_with": int(kill_with)}
+        request = {"words": [*words], "set": faults or {}, "err": str(self._words), **kill}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         code = int(self._server.stdout.readline())
@@ -91,10 +100,10 @@ def _serve(library: str) -> list[str] | None:
         process = os.fork()
         if process == 0:
             os.setsid()
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
             _become(request, library)
             return list(request["words"])
-        sys.stdout.write(f"{_code(process, float(request['kill_after']))}\n")
+        sys.stdout.write(f"{_code(process, request['kill_after'], request['kill_with'])}\n")
         sys.stdout.flush()
     return None
 
@@ -112,21 +121,18 @@ def _become(request: dict, library: str) -> None:
         os.dup2(handle, number)
 
 
-def _code(process: int, kill_after: float) -> int:
-    """Return how a fork ended; it and its children are killed once it has, or took too long."""
-
-    def late(*_: object) -> None:
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, late)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, max(kill_after, 1e-3))
-        _, status = os.waitpid(process, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
+def _code(process: int, kill_after: float, kill_with: int) -> int:
+    """Return how a fork ended; it is sent a signal where it takes too long, and its children are killed after it."""
+    ends, was_sent = time.monotonic() + kill_after, False
+    while True:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            break
+        if not was_sent and time.monotonic() >= ends:
+            was_sent = True
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if kill_with == signal.SIGKILL else os.kill)(process, kill_with)
+        time.sleep(_POLL_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)
     return os.waitstatus_to_exitcode(status)
