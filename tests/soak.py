@@ -293,8 +293,8 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({*range(1, _FIRST + 1), *between.tolist()})
 
 
-def run_cases(soak: Soak, chosen: Sequence[Command], given: argparse.Namespace) -> None:
-    """Do the cases that are not done, one of each command in turn, until all are or the time is over."""
+def run_cases(soak: Soak, chosen: Sequence[Command], given: argparse.Namespace) -> bool:
+    """Do the cases that are not done, one of each command in turn; return whether all are, or the time was over."""
     done = {row.case for row in outcomes(soak.folder)}
     ends = time.monotonic() + given.minutes * 60
     kills = {command: given.kills // len(chosen) + (k < given.kills % len(chosen)) for k, command in enumerate(chosen)}
@@ -316,6 +316,7 @@ def run_cases(soak: Soak, chosen: Sequence[Command], given: argparse.Namespace) 
                 sys.stdout.flush()
             if time.monotonic() >= ends:
                 break
+    return not waiting
 
 
 def outcomes(folder: Path) -> list[Outcome]:
@@ -325,8 +326,8 @@ def outcomes(folder: Path) -> list[Outcome]:
     return [Outcome(**json.loads(line)) for line in lines if line.endswith("}")]
 
 
-def page_of(rows: Sequence[Outcome], totals: dict[str, int]) -> str:
-    """Return the page: a row for each command and way to disturb it."""
+def page_of(rows: Sequence[Outcome], totals: dict[str, int], *, is_all: bool) -> str:
+    """Return the page: a row for each command and way to disturb it; ``is_all`` is whether no case is left."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for row in rows:
         command, _, rest = row.case.partition(": ")
@@ -341,6 +342,8 @@ def page_of(rows: Sequence[Outcome], totals: dict[str, int]) -> str:
     cells = (sum(every[one] for one in _ENDED), *(every[one] for one in _ENDED))
     lines.append(f"| **all** | | {' | '.join(map(str, cells))} |")
     notes = [f"{every['not reached']} more were over before they could be disturbed."] if every["not reached"] else []
+    if not is_all:
+        notes.append("These are not all cases: the run was ended, and goes on when it is given again.")
     if totals:
         notes.append(f"File operations of a run: {', '.join(f'{name} {n}' for name, n in totals.items())}.")
     broken = [f"- {row.case}: {row.words}" for row in rows if row.ended in ("wrong", "lost")]
@@ -364,14 +367,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="a page of the table")
     given = parser.parse_args()
     soak = Soak(given.folder.resolve(), given.faults)
-    run_cases(soak, [one for one in COMMANDS if not given.command or one.name in given.command], given)
+    is_all = run_cases(soak, [one for one in COMMANDS if not given.command or one.name in given.command], given)
     soak.commands.close()
     rows = outcomes(soak.folder)
     if given.output:
         counted = soak.folder / "operations.json"
         counts = json.loads(counted.read_text(encoding="utf-8")) if counted.is_file() else {}
         totals = {key.removesuffix(" False"): count for key, count in counts.items() if key.endswith(" False")}
-        write_text(given.output, page_of(rows, totals))
+        write_text(given.output, page_of(rows, totals, is_all=is_all))
     sys.exit(any(row.ended in ("wrong", "lost") for row in rows))
 
 
