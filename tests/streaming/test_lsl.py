@@ -147,6 +147,15 @@ def test_a_clock_that_was_set_back_leaves_nothing_out() -> None:
     assert placed.tolist() == list(range(640))
 
 
+def test_a_pause_after_a_clock_was_set_back_is_a_gap_as_before() -> None:
+    times = 100 + np.arange(640) / 64
+    times[320:] -= 60
+    times[480:] += 7.5
+    placed = numbers(Placement(64.0), times)
+    assert placed[:480].tolist() == list(range(480))
+    assert abs(placed[480] - (480 + 480)) <= 1
+
+
 def test_samples_lie_at_their_stamps_less_the_offset_of_their_clock() -> None:
     buffer = RingBuffer(1, 4.0, 60.0)
     stream = Stream("A", buffer, ())
