@@ -163,7 +163,7 @@ class KeptFit:
         """
         if self.path is None or self.work is None:
             return False
-        damaged = []
+        damaged: list[Path] = []
         for path in (self.path, _before(self.path)):
             if not path.is_file():
                 continue
