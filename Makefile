@@ -9,7 +9,7 @@
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
 #   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings, SHAPES=DIR scores made studies there, and STORES="FILE..." shows their plans, STUDIES=DIR with DATA=DIR tests each shared study by the others, hours (docs/measurements)
 #   make models      the models that come with the package, from public data; hours; DATA=DIR holds the data sets (docs/models.md)
-#   make soak     commands are killed and given again: KILLS=200 times in all; an hour or more (docs/measurements/soak.md)
+#   make soak     commands are killed and given again: KILLS=200 times in all; FAULTS=SOURCE.c fails each file operation; an hour or more, MINUTES=60 stops it and it goes on when given again (docs/measurements/soak.md)
 #   make clean   remove what the targets made
 # On Linux, torch with CUDA is large; PIP_FLAGS="--extra-index-url ..." takes the CPU build from PyTorch's own index.
 
@@ -81,10 +81,9 @@ docs: $(READY)
 fuzz: $(READY)
 	@FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/loaders/test_fuzz.py
 
-# FAULTS=LIBRARY fails each file operation as well.
+# FAULTS=SOURCE.c fails each file operation as well. What was stopped goes on where it was; MINUTES=60 stops it.
 soak: $(READY)
-	@rm -rf $(SOAK_OUTPUT)
-	@OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(SOAK_OUTPUT) --kills $(KILLS) $(if $(FAULTS),--faults $(FAULTS)) -o docs/measurements/soak.md
+	@OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(SOAK_OUTPUT) --kills $(KILLS) $(if $(FAULTS),--faults $(FAULTS)) $(if $(MINUTES),--minutes $(MINUTES)) -o docs/measurements/soak.md
 
 bench: $(READY)
 	@$(PYTHON) -m pytest tests/benchmarks --benchmark-enable --benchmark-only

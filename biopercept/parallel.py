@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from biopercept.errors import SettingsError
-from biopercept.progress import Progress, Share, listening, show_others
+from biopercept.progress import Progress, Share, listening, notice, noticing, show_others
 
 Request = TypeVar("Request")
 Context = TypeVar("Context")
@@ -282,6 +282,9 @@ class _Child:
             if isinstance(result, Share):
                 self.share = result
                 return None
+            if isinstance(result, _Notice):
+                notice(result.sentence)
+                return None
             self.index, self._has_worked = None, True
             return index, result
         if time.monotonic() >= self.deadline:
@@ -333,7 +336,7 @@ def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -
             return
         if job is None:
             return
-        with listening(reporting):
+        with listening(reporting), noticing(reporting.notice):
             outcome = outcome_of(work, contexts, job, memory_bytes)
         connection.send(outcome)
 
@@ -365,6 +368,18 @@ class _Reporting:
             self._next = time.monotonic() + _REPORT_SECONDS
             with contextlib.suppress(OSError):  # the parent died, and with it this process
                 self._connection.send(progress.share)
+
+    def notice(self, sentence: str) -> None:
+        """Hand a sentence on to the parent."""
+        with contextlib.suppress(OSError):
+            self._connection.send(_Notice(sentence))
+
+
+@dataclass(frozen=True)
+class _Notice:
+    """A sentence from a child for whoever waits."""
+
+    sentence: str
 
 
 def portable(fault: Exception) -> Exception:

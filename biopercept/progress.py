@@ -2,11 +2,13 @@
 
 Work says ``with steps("folds", 10) as folds: ... folds.advance()``; steps opened inside are parts of the step that is
 being done. Whoever shows it listens: :func:`listening`. Nothing is shown where nobody listens. What runs in child
-processes is reported to the parent, which says how far they are: :func:`show_others`.
+processes is reported to the parent, which says how far they are: :func:`show_others`. What must be known although the
+work goes on is a :func:`notice`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -98,6 +100,7 @@ def _in_words(inner: Sequence[Steps], all_open: Sequence[Steps]) -> str:
 
 _PROGRESS = Progress()
 _LISTENERS: list[Listener] = []
+_NOTICED: list[Callable[[str], None]] = []
 
 
 def _tell() -> None:
@@ -143,6 +146,24 @@ def listening(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _LISTENERS.remove(listener)
+
+
+def notice(sentence: str) -> None:
+    """Say a sentence that whoever waits must know although the work goes on; a warning where nobody asked for them."""
+    if not _NOTICED:
+        warnings.warn(sentence, stacklevel=3)
+    for listener in _NOTICED[-1:]:
+        listener(sentence)
+
+
+@contextmanager
+def noticing(listener: Callable[[str], None]) -> Iterator[None]:
+    """Call a function with each sentence of :func:`notice` while the block runs."""
+    _NOTICED.append(listener)
+    try:
+        yield
+    finally:
+        _NOTICED.remove(listener)
 
 
 def show_others(shares: Sequence[Share], *, is_one_done: bool) -> None:

@@ -75,6 +75,14 @@ class Following:
     context: Annotated[
         float, options.model_option("--context", metavar="SECONDS", help="Time before a window, cleaned with it.")
     ] = 60.0
+    adapt: Annotated[
+        str,
+        options.model_option(
+            "--adapt",
+            metavar="none|past",
+            help="Move the threshold of two classes to the person without labels, by the windows before.",
+        ),
+    ] = "none"
     abstain_below: options.AbstainBelow = None
     abstain_unlike: options.AbstainUnlike = False
     outlet: Annotated[
@@ -154,6 +162,7 @@ def _request(
             recording=name,
         ),
         outlet=following.outlet or "",
+        adapt=following.adapt,
         device=run.device,
         overrides=channels.overrides,
     )

@@ -112,13 +112,13 @@ def build_app() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with the exit code of the outcome."""
-    from biopercept.progress import forget_what_ended, stopped_words
+    from biopercept.progress import forget_what_ended, noticing, stopped_words
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
     warnings.showwarning = _show_warning
     _leave_removed_folder()
-    with _stops_as_interrupts() as stops, _reading_apart(words):
+    with _stops_as_interrupts() as stops, noticing(_say_notice), _reading_apart(words):
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
@@ -237,6 +237,10 @@ def _say_what_is_kept(words: Sequence[str]) -> None:
 
     if sentence := unwritten_words(_afresh(words)):
         say(f"biopercept: {sentence}")
+
+
+def _say_notice(sentence: str) -> None:
+    say(f"biopercept: {sentence}")
 
 
 def _say_error(error: BioperceptError) -> None:

@@ -28,7 +28,7 @@ from biopercept.evaluation.missing_sensors import (
 from biopercept.evaluation.plan import EvaluationRequest, Plan
 from biopercept.evaluation.runs import fit_each
 from biopercept.evaluation.time_split import plan_any
-from biopercept.parallel import Executor, Work, run_jobs
+from biopercept.parallel import Executor
 from biopercept.progress import each, steps
 from biopercept.results.folder import FoldsFile
 from biopercept.training.calibration import Calibration
@@ -256,7 +256,7 @@ def fit_folds(plan: Plan, folds: Sequence[Fold], n_jobs: int | Executor) -> Iter
         return
     # Stacks of all folds, so that a resumed run ends with equal bytes: one of which some are done is fitted again.
     stacks = [stack for stack in plan.units() if any(fold in folds for fold in stack)]
-    for stack, results in run_jobs(Work(fit_together, _plan_of, plan.request), stacks, n_jobs, plan):
+    for stack, results in fit_each(fit_together, _plan_of, plan, stacks, n_jobs):
         yield from ((fold, result) for fold, result in zip(stack, results, strict=True) if fold in folds)
 
 

@@ -80,6 +80,8 @@ class FoldResultFile(Protocol):
 
 
 Result = TypeVar("Result", bound=FoldResultFile)
+Part = TypeVar("Part", Fold, tuple[Fold, ...])
+Fitted = TypeVar("Fitted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,38 +300,40 @@ class Keeper(Generic[Result]):
 
 
 @dataclass(frozen=True)
-class _FoldJob:
-    """A fold to be fitted; ``states`` is the folder of the states of its fits."""
+class _FoldJob(Generic[Part]):
+    """A fold, or folds that are fitted together; ``states`` is the folder of the states of their fits."""
 
-    fold: Fold
+    part: Part
     states: Path | None
 
     @property
     def name(self) -> str:
-        return self.fold.name
+        folds = (self.part,) if isinstance(self.part, Fold) else self.part
+        return ", ".join(fold.name for fold in folds)
 
 
 def fit_each(
-    fit: Callable[[Any, Fold], Result],
+    fit: Callable[[Any, Part], Fitted],
     open_plan: Callable[[Any], Any],
     plan: FoldPlan,
-    folds: Sequence[Fold],
+    parts: Sequence[Part],
     n_jobs: int | Executor,
-) -> Iterator[tuple[Fold, Result]]:
-    """Give what ``fit(plan, fold)`` gives for each fold as it is done, ``n_jobs`` at once; a stopped fit goes on.
+) -> Iterator[tuple[Part, Fitted]]:
+    """Give what ``fit(plan, part)`` gives for each part as it is done, ``n_jobs`` at once; a stopped fit goes on.
 
-    ``open_plan`` makes the plan from its request in another process. Raises what ``fit`` raises.
+    A part is a fold, or several that are fitted together. ``open_plan`` makes the plan from its request in another
+    process. Raises what ``fit`` raises.
     """
-    jobs = [_FoldJob(fold, place_of_pieces()) for fold in folds]
+    jobs = [_FoldJob(part, place_of_pieces()) for part in parts]
     for job, result in run_jobs(Work(partial(_fit_kept, fit), open_plan, plan.request), jobs, n_jobs, plan):
-        yield job.fold, result
+        yield job.part, result
 
 
-def _fit_kept(fit: Callable[[Any, Fold], Result], plan: Any, job: _FoldJob) -> Result:
+def _fit_kept(fit: Callable[[Any, Part], Fitted], plan: Any, job: _FoldJob[Part]) -> Fitted:
     if job.states is None:
-        return fit(plan, job.fold)
+        return fit(plan, job.part)
     with resuming(job.states):
-        return fit(plan, job.fold)
+        return fit(plan, job.part)
 
 
 def _hashed(document: Mapping[str, Any]) -> str:

@@ -105,6 +105,24 @@ def shifts_of(log_odds: FloatArray, weight: float) -> FloatArray:
     return np.concatenate(shifts)
 
 
+class RunningShift:
+    """What is to be added to log odds that come one by one, by those before: see :func:`shifts_of`."""
+
+    def __init__(self) -> None:
+        """Begin where nothing is known."""
+        self._known = _grid().log_prior
+
+    @property
+    def now(self) -> FloatArray:
+        """Return what is to be added to the next one, (1,)."""
+        return _shift(_grid(), self._known[None])
+
+    def add(self, log_odds: float, weight: float) -> None:
+        """Take one in; NaN tells nothing. ``weight`` is how much of its window is new."""
+        if np.isfinite(log_odds):
+            self._known = self._known + weight * _grid().log_likelihood(np.array([log_odds]))[0]
+
+
 def _shift(grid: _Grid, log_chances: FloatArray) -> FloatArray:
     """Return minus the expected middle of two classes, (n,); 0 where one class is the likelier reading."""
     chances = np.exp(log_chances - log_chances.max(axis=1, keepdims=True))

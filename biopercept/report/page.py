@@ -63,6 +63,7 @@ from biopercept.results.cross_validation import (
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.explanation import Explanation
 from biopercept.results.folder import PrepareLog, Results, load_results, preparations_of
+from biopercept.results.live import LiveFolder
 from biopercept.results.predictions import PredictionFolder, load_lines
 from biopercept.results.reading import read_result
 
@@ -137,6 +138,7 @@ def _summary(results: Results) -> str:
         (sum(len(folder.recordings) for folder in results.predictions), "predicted recording"),
         (sum(len(log.table) for log in results.logs), "prepared recording"),
         (len(results.audits), "audit"),
+        (len(results.lives), "live run"),
         (len(results.explanations), "explanation"),
         (len(results.reconstructions), "reconstruction"),
     ]
@@ -166,6 +168,7 @@ def sections_of(results: Results, files: StudyFiles | None = None) -> tuple[Sect
         (results.learning_curves, _learning_section),
         (results.personal_curves, _personal_section),
         (results.predictions, _prediction_section),
+        (results.lives, _live_section),
     )
     for of_kind, section in kinds:
         sections += [section(result, number) for number, result in enumerate(of_kind, 1)]
@@ -248,6 +251,35 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
         tables.insert(0, file_table(folder.failures, f"{count(len(folder.failures), 'failure')}"))
     title, figures = f"New recordings: {folder.name}", prediction_timelines(folder)
     return Section(f"predictions-{number}", title, lead=(lead,), figures=figures, tables=tuple(tables))
+
+
+def _live_section(folder: LiveFolder, number: int) -> Section:
+    """Return the section of a folder of ``live``; of its runs the last is shown."""
+    summary = folder.summary
+    run = f"the last of {count(folder.n_runs, 'run')}" if folder.n_runs > 1 else "one run"
+    left_out = (
+        f"{summary.left_out:,} left out, as the machine could not keep up" if summary.left_out else "none left out"
+    )
+    withheld = f"{summary.withheld:,} withheld" if summary.withheld else "none withheld"
+    lead = (
+        f"By {the_model(summary.model)}, {run}: {count(summary.predictions, 'prediction')} in {summary.seconds:,.0f} s "
+        f"of the streams, {withheld}, {left_out}. Each rests on what had come until then; there was no truth to "
+        "compare with."
+    )
+    tables = [_live_times(folder)]
+    if summary.missing:
+        rows = tuple((name, f"{n:,}") for name, n in sorted(summary.missing.items()))
+        tables.append(Table("Signals that were missing", ("Signal", "Predictions without it"), rows, (False, True)))
+    figures = tuple(line_figure(line, f"live-{number}-{place}") for place, line in enumerate(folder.lines, 1))
+    return Section(f"live-{number}", f"Live: {folder.name}", (lead,), figures=figures, tables=tuple(tables))
+
+
+def _live_times(folder: LiveFolder) -> Table:
+    kinds = (("by the clock", folder.summary.latency_ms), ("processor time", folder.summary.processor_ms))
+    names = (("p50", "Median"), ("p95", "95 %"), ("p99", "99 %"), ("max", "Largest"))
+    rows = tuple((what, *(f"{values.get(key, float('nan')):.0f}" for key, _ in names)) for what, values in kinds)
+    title = "Milliseconds from the last sample of a window to its prediction"
+    return Table(title, ("Time", *(words for _, words in names)), rows, (False, True, True, True, True))
 
 
 def audit_section(audit: Audit, number: int, validations: Sequence[CrossValidation]) -> Section:

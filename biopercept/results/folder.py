@@ -18,6 +18,7 @@ from biopercept.results.comparison import Comparison
 from biopercept.results.cross_validation import SCORES_FILE, CrossValidation, NumberValidation, load_validation
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.explanation import Explanation
+from biopercept.results.live import TABLE, LiveFolder, LiveSummary, load_live
 from biopercept.results.predictions import SUFFIX, PredictionFolder, RecordingKey, load_predictions
 from biopercept.results.reading import ResultTable, read_json, read_result, read_table
 from biopercept.results.reconstruction import Reconstruction
@@ -58,7 +59,8 @@ def load_results(folder: Path) -> Results:
             f"{folder} holds no results; a report needs {SCORES_FILE} (cross-validate), {Audit.FILE} (audit), "
             f"{Comparison.FILE} (compare), {LearningCurve.FILE} (learning-curve), {PersonalCurve.FILE} (personalise), "
             f"{Explanation.FILE} (explain), {Reconstruction.FILE} (reconstruct), summary.csv with "
-            f"failures.csv (predict) or a {LOG_SUFFIX} table (prepare), there or up to {_DEEPEST} folders below"
+            f"failures.csv (predict), {LiveSummary.FILE} (live) or a {LOG_SUFFIX} table (prepare), there or up to "
+            f"{_DEEPEST} folders below"
         )
     if not set(by_kind) - {"unfinished", "unfinished_curves"}:
         begun = [(name, "cross-validation", SCORES_FILE, "cross-validate") for name in by_kind["unfinished"]]
@@ -99,7 +101,9 @@ def _results_in(folder: Path, name: str) -> Iterator[tuple[str, Any]]:
     if (folder / PersonalCurve.FOLDS).is_file() and not (folder / PersonalCurve.FILE).is_file():
         yield "unfinished_curves", name
     has_tables = (folder / "summary.csv").is_file() and (folder / "failures.csv").is_file()
-    if has_tables or any(folder.glob(f"*{SUFFIX}")):
+    if (folder / LiveSummary.FILE).is_file():
+        yield "lives", load_live(folder, name)
+    if has_tables or any(path.name != TABLE for path in folder.glob(f"*{SUFFIX}")):
         yield "predictions", load_predictions(folder, name)
 
 
@@ -205,3 +209,4 @@ class Results:
     unfinished_curves: tuple[str, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     reconstructions: tuple[Reconstruction, ...] = ()
+    lives: tuple[LiveFolder, ...] = ()

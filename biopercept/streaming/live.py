@@ -17,9 +17,10 @@ from biopercept.errors import OutputError, SettingsError
 from biopercept.files import safe_cell, write_text
 from biopercept.inference.prediction import NO_DISTANCE, Predictions, require_this_version
 from biopercept.inference.prediction_files import prediction_cell, prediction_sidecar
+from biopercept.inference.shift import NONE
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.prepare.sources import Stated, recording_at
-from biopercept.results.live import LiveSummary
+from biopercept.results.live import TABLE, LiveSummary
 from biopercept.results.predictions import PredictionSidecar, write_sidecar
 from biopercept.results.reading import write_result
 from biopercept.streaming.buffers import Stream
@@ -29,7 +30,6 @@ from biopercept.streaming.window import CONTEXT_SECONDS, WindowPredictor
 from biopercept.training.checkpoint import Checkpoint, load_model
 from biopercept.training.engine import engine_for
 
-TABLE = "live_predictions.tsv"
 _SYNC_EVERY = 30
 _LONGEST_LINE = 1 << 20
 
@@ -42,7 +42,8 @@ class LiveRequest:
 
     ``speed`` is of the replay. Streams are looked for during ``wait_seconds``, and samples that are late are waited for
     during ``patience_seconds``. ``context_seconds`` before a window are cleaned with it. ``outlet`` is the name of a
-    stream of predictions, empty for none; ``overrides`` is what the user says of channels.
+    stream of predictions, empty for none; ``adapt`` past moves the threshold by windows before; ``overrides`` is what
+    the user says of channels.
     """
 
     model: Path
@@ -54,6 +55,7 @@ class LiveRequest:
     context_seconds: float = CONTEXT_SECONDS
     follow: FollowSettings = field(default_factory=FollowSettings)
     outlet: str = ""
+    adapt: str = NONE
     device: str = "auto"
     overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
 
@@ -77,7 +79,7 @@ def follow_streams(request: LiveRequest, output: Path, on_prediction: OnPredicti
     request.follow.require(checkpoint)
     if request.follow.abstain_unlike and checkpoint.known is None:
         raise SettingsError(NO_DISTANCE)
-    predictor = WindowPredictor(checkpoint, engine_for(request.device), request.context_seconds)
+    predictor = WindowPredictor(checkpoint, engine_for(request.device), request.context_seconds, request.adapt)
     predictor.rehearse()
     paths = table_paths(output, [task.name for task in checkpoint.tasks])
     tables = [LiveTable(path.parent, task, name) for task, path in paths.items()]

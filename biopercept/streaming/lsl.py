@@ -29,6 +29,7 @@ from biopercept.loaders.assembly import assemble_signals
 from biopercept.loaders.readers.xdf import Placed, are_beats, channels_of
 from biopercept.loaders.readers.xdf_chunks import XdfStream, stream_of_header
 from biopercept.loaders.recognition import SignalOverride
+from biopercept.progress import notice
 from biopercept.recording import FloatArray
 from biopercept.streaming.buffers import ENDLESS, RingBuffer, Stream, TimedBuffer
 from biopercept.streaming.following import Followed
@@ -152,6 +153,7 @@ class LslSource:
             self._connections[name], described[name] = self._opened(name, infos[name])
         self._described = described
         self._resolvers: dict[str, Any] = {}
+        self._others: set[str] = set()  # announced under the name of a lost stream, and not it
         self.streams, self.notes = _streams(described, kept_seconds, overrides)
         self._placements = {
             stream.name: Placement(stream.buffer.sampling_rate)
@@ -276,7 +278,19 @@ class LslSource:
             if info.channel_count() == before.n_channels and info.nominal_srate() == before.rate:
                 del self._resolvers[name]
                 return _Connection(name, self._pylsl.StreamInlet(info, recover=False), info.uid(), None)
+            if info.uid() not in self._others:
+                self._others.add(info.uid())
+                notice(
+                    f"the stream {name!r} is back with {_shape(info.channel_count(), info.nominal_srate())}, and had "
+                    f"{_shape(before.n_channels, before.rate)}: it stays missing until it is as before; begin the run "
+                    "again to follow it"
+                )
         return None
+
+
+def _shape(n_channels: int, rate: float) -> str:
+    """Return how many channels a stream has, and its rate, in words."""
+    return f"{n_channels} channel{'s' if n_channels > 1 else ''} {f'at {rate:g} Hz' if rate else 'without a rate'}"
 
 
 def keep(stream: Stream, placement: Placement | None, times: FloatArray, samples: FloatArray) -> None:

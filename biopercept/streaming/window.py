@@ -22,6 +22,7 @@ from biopercept.data.windows import WindowTable, grid_windows
 from biopercept.errors import RecordingError, SettingsError, listed
 from biopercept.inference.familiarity import Familiarity, distances_of, familiarity_of
 from biopercept.inference.prediction import IN_REFERENCE, NO_SIGNAL, Predictions, TaskPredictions, calibrated
+from biopercept.inference.shift import ALL, NONE, RunningShift, log_odds_of, require_adaptable, shifted
 from biopercept.modalities import MODALITIES
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.prepare.recording import PrepareSettings, prepare_windows
@@ -107,10 +108,13 @@ class _StreamInputs(WindowInputs):
 class WindowPredictor:
     """Predicts the window that ends now, second after second, from signals that end now.
 
-    ``context_seconds`` before the window are cleaned with it.
+    ``context_seconds`` before the window are cleaned with it. ``adapt`` past moves the threshold of two classes by the
+    windows that were predicted before.
     """
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, context_seconds: float = CONTEXT_SECONDS) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, engine: Engine, context_seconds: float = CONTEXT_SECONDS, adapt: str = NONE
+    ) -> None:
         """Keep a model ready.
 
         Raises SettingsError where it scales by the whole recording, whose future a stream does not have.
@@ -121,8 +125,14 @@ class WindowPredictor:
                 f"the model scales inputs by the whole recording (normalisation {normalisation.mode}), the end of "
                 "which a stream does not have; train a model with --normalisation causal"
             )
+        if adapt == ALL:
+            raise SettingsError(
+                "--adapt all reads the whole recording, the end of which a stream does not have; give --adapt past"
+            )
+        require_adaptable(checkpoint.tasks, adapt)
         self.length_seconds = checkpoint.window_seconds
-        self._checkpoint, self._engine = checkpoint, engine
+        self._checkpoint, self._engine, self._adapt = checkpoint, engine, adapt
+        self._shifts = {task.name: RunningShift() for task in checkpoint.tasks}
         self._network = checkpoint.network.to(engine.device).eval()
         self._settings = PrepareSettings.from_plain_values(checkpoint.prepare)
         self._context = context_seconds
@@ -130,6 +140,7 @@ class WindowPredictor:
         self._of_features = RunningMoments(len(checkpoint.feature_names))
         self._settled_until = 0.0
         self._n_grid = 0
+        self._last_end: float | None = None
 
     @property
     def kept_seconds(self) -> float:
@@ -217,7 +228,8 @@ class WindowPredictor:
             used=self._used(prepared),
             ignored=(),
             notes=prepared.notes,
-            tasks=self._tasks(outputs, reason),
+            tasks=self._tasks(outputs, reason, end),
+            adapt=self._adapt,
             familiarity=familiarity_of(checkpoint, inputs, None) if with_words else distances_of(checkpoint, inputs),
             is_alone=with_words and checkpoint.normalisation.scope == "session",
         )
@@ -235,15 +247,26 @@ class WindowPredictor:
         has_tokens = any(bool(part.any()) for part in batch.masks())
         return "" if has_tokens else NO_SIGNAL
 
-    def _tasks(self, outputs: dict[str, torch.Tensor], reason: str) -> dict[str, TaskPredictions]:
+    def _tasks(self, outputs: dict[str, torch.Tensor], reason: str, end: float) -> dict[str, TaskPredictions]:
         tasks = {}
+        since = self._settings.windows.step_seconds if self._last_end is None else end - self._last_end
+        self._last_end = end
         for task in self._checkpoint.tasks:
             values = np.asarray(values_of(task, outputs[task.name].double().cpu()).numpy(), dtype=np.float64)
+            shift = None
+            if self._adapt != NONE:
+                running = self._shifts[task.name]
+                shift = running.now
+                if not reason:
+                    running.add(float(log_odds_of(values)[0]), min(1.0, since / self.length_seconds))
+                values = shifted(values, shift)
             given, sets, reasons = calibrated(self._checkpoint.calibration, task, values, (reason,))
             if reason:
                 given = np.full(given.shape, np.nan)
             label = ("",) if task.is_classification else np.full(1, np.nan)
-            tasks[task.name] = TaskPredictions(task=task, values=given, reason=reasons, label=label, sets=sets)
+            tasks[task.name] = TaskPredictions(
+                task=task, values=given, reason=reasons, label=label, sets=sets, shift=shift
+            )
         return tasks
 
     def _nothing(self, recording: Recording, end: float, note: str) -> Predictions:
@@ -254,7 +277,10 @@ class WindowPredictor:
             label = ("",) if task.is_classification else np.full(1, np.nan)
             sets = ("",) if self._checkpoint.calibration is not None and self._checkpoint.calibration.coverage else ()
             values = np.full((1, n_values), np.nan)
-            tasks[task.name] = TaskPredictions(task=task, values=values, reason=(NO_SIGNAL,), label=label, sets=sets)
+            shift = None if self._adapt == NONE else self._shifts[task.name].now
+            tasks[task.name] = TaskPredictions(
+                task=task, values=values, reason=(NO_SIGNAL,), label=label, sets=sets, shift=shift
+            )
         is_known = self._checkpoint.known is not None
         familiarity = Familiarity(np.full(int(is_known), np.nan), np.zeros(int(is_known), dtype=bool), "", ())
         return Predictions(
@@ -270,6 +296,7 @@ class WindowPredictor:
             notes=(note,),
             tasks=tasks,
             familiarity=familiarity,
+            adapt=self._adapt,
         )
 
     def _moments(

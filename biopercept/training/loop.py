@@ -224,7 +224,7 @@ def _fitted(
         weights = objective.sampling_weights(request.training)
         optimisation = Optimisation(network, engine, settings, request.n_steps * settings.n_epochs)
         average = RunningMean(network, settings.average_decay)
-        kept = stack.enter_context(_kept_fit(request, network, population, weights))
+        kept = stack.enter_context(kept_fit(network, *what_a_fit_depends_on(request, population, weights)))
         course = _Course(network, optimisation, average, epochs, (generator, noise, *objective.generators))
         is_over = course.take(kept) if kept.read() else False
         done = stack.enter_context(
@@ -279,21 +279,21 @@ class _Course:
         self.network.load_state_dict(kept.under("network"))
         self.average.take(kept)
         self.optimisation.take(kept)
-        set_random_states(kept, self.generators)
+        set_random_states(kept.under("random"), self.generators)
         score, epoch = kept.values["best"]
         self.epochs.take(kept.values["history"], score, epoch, kept.under("best"))
         return bool(kept.values["is_over"])
 
 
-def _kept_fit(
-    request: FitRequest, network: nn.Module, population: TrainingStatistics, weights: torch.Tensor
-) -> AbstractContextManager[KeptFit]:
-    """Return the state of a fit by what it depends on: the data by its windows, labels and statistics."""
+def what_a_fit_depends_on(
+    request: FitRequest, population: TrainingStatistics, weights: torch.Tensor
+) -> tuple[object, ...]:
+    """Return what names a fit's state beside its first weights: the data by their windows, labels and statistics."""
     windows = request.inputs.windows
     labels = [targets.values for targets in windows.targets.values()]
     rows = (request.training, request.validation, windows.recording, windows.onset, weights.numpy(), *labels)
     data = (population.to_json(), request.inputs.settings, request.inputs.step_seconds)
-    return kept_fit(network, *rows, *data, request.settings, request.engine, request.seed)
+    return (*rows, *data, request.settings, request.engine, request.seed)
 
 
 def new_network(

@@ -308,7 +308,7 @@ def _taken(
     """Go on where a state was noted, and return the losses of the epochs before."""
     pretext.load_state_dict(kept.under("network"))
     optimisation.take(kept)
-    set_random_states(kept, generators)
+    set_random_states(kept.under("random"), generators)
     return [(int(epoch), loss) for epoch, loss in kept.values["history"]]
 
 

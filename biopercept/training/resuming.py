@@ -1,8 +1,8 @@
 """A fit that is stopped goes on at its last whole epoch: its state lies in a file until what it is part of is done.
 
-States are kept inside :func:`resuming` alone. What a state belongs to is its name: a hash over everything that the fit
-depends on, so that another fit never takes it. Files are safetensors, which cannot hold code, with a hash over all of
-it.
+States are kept inside :func:`resuming` alone: the last, and the one before it in case the last is damaged. What a
+state belongs to is its name: a hash over everything that the fit depends on, so that another fit never takes it. Files
+are safetensors, which cannot hold code, with a hash over all of it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from biopercept.errors import SettingsError, TrainingError
 from biopercept.files import replacing
+from biopercept.progress import notice
 from biopercept.version import __version__
 
 SECONDS = 10.0
@@ -34,10 +35,11 @@ SECONDS = 10.0
 class LongWork:
     """What fits are part of: the folder of their states, and how long it took in this process and in those before.
 
-    ``states`` are the files of its fits.
+    ``states`` are the files of its fits; ``is_of_one`` where all states in the folder are of the same work.
     """
 
     folder: Path
+    is_of_one: bool = False
     states: list[Path] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     before: float = 0.0
@@ -72,12 +74,13 @@ def place_of_pieces() -> Path | None:
 
 
 @contextmanager
-def resuming(folder: Path) -> Iterator[LongWork]:
+def resuming(folder: Path, *, is_of_one: bool = False) -> Iterator[LongWork]:
     """Keep the states of fits in a folder while the block runs, and take those that are there.
 
-    They are removed where the block ends well, or by a fault that the same fit would meet again.
+    They are removed where the block ends well, or by a fault that the same fit would meet again. ``is_of_one``: nothing
+    else has its states there, so that it is worth a notice where none of them is of the first fit.
     """
-    work = LongWork(folder)
+    work = LongWork(folder, is_of_one)
     before = _WORK.set(work)
     is_over = True
     try:
@@ -93,6 +96,7 @@ def resuming(folder: Path) -> Iterator[LongWork]:
             with suppress(OSError):
                 for state in work.states:
                     state.unlink(missing_ok=True)
+                    _before(state).unlink(missing_ok=True)
                 folder.rmdir()  # states of other pieces, or of other settings, stay
 
 
@@ -104,7 +108,7 @@ def resuming_until_written(output: Path) -> Iterator[LongWork]:
     """
     place = output.resolve()
     folder = place.with_name(f".{place.name}.fit")
-    with resuming(folder) as work:
+    with resuming(folder, is_of_one=True) as work:
         yield work
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -146,33 +150,65 @@ class KeptFit:
             return
         text = json.dumps(self.values)
         content = save(self.tensors, {"values": text, "sha256": _hash(self.tensors, text)})
+        with suppress(OSError):  # there is none, or the disk says so below
+            self.path.replace(_before(self.path))
         with replacing(self.path) as temporary:
             temporary.write_bytes(content)
         self._is_new, self._written = False, time.monotonic()
 
     def read(self) -> bool:
-        """Read the state that an earlier process wrote; return whether there is one that is whole."""
+        """Read the last whole state that an earlier process wrote; return whether there is one.
+
+        That one is damaged, or of another fit, is a notice.
+        """
+        if self.path is None or self.work is None:
+            return False
+        damaged: list[Path] = []
+        for path in (self.path, _before(self.path)):
+            if not path.is_file():
+                continue
+            if self._take(path):
+                _notice_damage(damaged, f"the fit goes on with the one before it, {path.name}")
+                self.work.before = max(self.work.before, self.values["seconds"])
+                return True
+            damaged.append(path)
+        _notice_damage(damaged, "the fit begins again")
+        if self.work.is_of_one and self.work.states == [self.path] and not damaged and any(self.path.parent.glob("*")):
+            notice(
+                f"what is kept of an unfinished run in {self.path.parent} is not of this one (its data, settings, "
+                "seed, versions, threads or device are others); the fit begins anew"
+            )
+        return False
+
+    def _take(self, path: Path) -> bool:
+        """Take the state of a file, and return whether it is whole."""
         from safetensors import SafetensorError, safe_open
 
-        if self.path is None or self.work is None or not self.path.is_file():
-            return False
         try:
-            with safe_open(self.path, framework="pt") as opened:
+            with safe_open(path, framework="pt") as opened:
                 kept = opened.metadata() or {}
-                self.tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
-            kept = {}
-        if kept.get("sha256") != _hash(self.tensors, kept.get("values", "")):
-            self.tensors, self.values = {}, {}
             return False
-        self.values = json.loads(kept["values"])
-        self.work.before = max(self.work.before, self.values["seconds"])
+        if kept.get("sha256") != _hash(tensors, kept.get("values", "")):
+            return False
+        self.tensors, self.values = tensors, json.loads(kept["values"])
         return True
 
     def under(self, prefix: str) -> dict[str, Tensor]:
         """Return the arrays whose names begin with ``prefix.``, by the rest."""
         start = f"{prefix}."
         return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+def _before(state: Path) -> Path:
+    """Return where the state that was written before the last one is."""
+    return state.with_suffix(".before.safetensors")
+
+
+def _notice_damage(damaged: Sequence[Path], what_now: str) -> None:
+    for path in damaged[:1]:
+        notice(f"the kept state {path.name} of a fit in {path.parent} is damaged; {what_now}")
 
 
 @contextmanager
@@ -203,9 +239,8 @@ def random_states(generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
     return states
 
 
-def set_random_states(kept: KeptFit, generators: Sequence[torch.Generator]) -> None:
-    """Set generators to the states that :func:`random_states` gave."""
-    states = kept.under("random")
+def set_random_states(states: Mapping[str, Tensor], generators: Sequence[torch.Generator]) -> None:
+    """Set generators to what :func:`random_states` gave, by their names under "random"."""
     for k, generator in enumerate(generators):
         generator.set_state(states[str(k)])
     torch.set_rng_state(states["cpu"])

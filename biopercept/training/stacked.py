@@ -51,8 +51,18 @@ from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInpu
 from biopercept.model.tokens import TokenSettings
 from biopercept.progress import steps
 from biopercept.training.engine import Engine, seeded
-from biopercept.training.loop import EarlyStopping, FitRequest, FittedNetwork, Network, new_network, not_finite, rate_at
+from biopercept.training.loop import (
+    EarlyStopping,
+    FitRequest,
+    FittedNetwork,
+    Network,
+    new_network,
+    not_finite,
+    rate_at,
+    what_a_fit_depends_on,
+)
 from biopercept.training.objective import Objective
+from biopercept.training.resuming import KeptFit, kept_fit, random_states, set_random_states
 
 _CHUNK = 256
 Present = tuple[tuple[tuple[int, tuple[int, ...]], ...], tuple[int, ...]]
@@ -73,6 +83,7 @@ class _Course:
     epochs: EarlyStopping[Tensor]
     losses: list[Tensor] = field(default_factory=list)
     rows: list[IntArray] = field(default_factory=list)
+    n_trained: int | None = None  # once it is through
 
     def draw(self, batch_size: int) -> IntArray:
         drawn = torch.multinomial(self.weights, batch_size, replacement=True, generator=self.generator)
@@ -122,12 +133,24 @@ class _StackedFit(Generic[Network]):
         self._stack = StackedWeights(
             networks, weight_decay=self._settings.weight_decay, average_decay=self._settings.average_decay
         )
-        self._done: dict[int, FittedNetwork[Network]] = {}
+        self._every = [*self._courses]
+        depends = [
+            part
+            for course, population in zip(self._courses, self._populations, strict=True)
+            for part in what_a_fit_depends_on(course.request, population, course.weights)
+        ]
+        self._kept = kept_fit(nn.ModuleList(networks), "stacked", *depends)
 
     def run(self) -> list[FittedNetwork[Network]]:
-        step = 0
         n_epochs = self._settings.n_epochs
-        with together(), steps("epoch", n_epochs) as done:
+        with together(), self._kept as kept:
+            step = self._take(kept) if kept.read() else 0
+            self._run(kept, step, n_epochs)
+        return [self._finished(course) for course in self._every]
+
+    def _run(self, kept: KeptFit, step: int, n_epochs: int) -> None:
+        n_done = min((len(course.epochs.history) for course in self._courses), default=n_epochs)
+        with steps("epoch", n_epochs, done=n_done, is_kept=kept.is_on, is_result=False) as done:
             while self._courses:
                 self._step(step)
                 step += 1
@@ -136,8 +159,43 @@ class _StackedFit(Generic[Network]):
                     first = self._courses[ended[0]].epochs
                     self._end_epochs(ended)
                     slowest = min((len(course.epochs.history) for course in self._courses), default=n_epochs)
+                    self._give(kept, step)
                     done.advance(first.words, by=slowest - done.done)
-        return [self._done[number] for number in range(len(self._done))]
+
+    def _give(self, kept: KeptFit, step: int) -> None:
+        """Note the state after steps at which an epoch of some fold ended; others may be in the midst of theirs."""
+        if not kept.is_on:
+            return
+        tensors, values = self._stack.kept(), list[dict[str, Any]]()
+        for course in self._every:
+            name, best = f"course{course.number}", course.epochs.best
+            if best is not None:
+                tensors[f"{name}.best"] = best[2]
+            if course.losses:
+                tensors[f"{name}.losses"] = torch.stack(course.losses)
+                tensors[f"{name}.rows"] = torch.from_numpy(np.stack(course.rows))
+            tensors |= {
+                f"{name}.{key}": value for key, value in random_states((course.generator, course.noise)).items()
+            }
+            of_best = None if best is None else [best[0], best[1]]
+            values.append({"history": course.epochs.history, "best": of_best, "n_trained": course.n_trained})
+        kept.note(tensors, {"step": step, "courses": values})
+
+    def _take(self, kept: KeptFit) -> int:
+        """Go on where a state was noted, and return how many steps were taken."""
+        for course, values in zip(self._every, kept.values["courses"], strict=True):
+            arrays = kept.under(f"course{course.number}")
+            set_random_states(kept.under(f"course{course.number}.random"), (course.generator, course.noise))
+            if "losses" in arrays:
+                course.losses = [*arrays["losses"].to(self._stack.values.device)]
+                course.rows = [*arrays["rows"].numpy()]
+            if values["best"] is not None:
+                score, epoch = values["best"]
+                course.epochs.take(values["history"], score, epoch, arrays["best"].to(self._stack.values.device))
+            course.n_trained = values["n_trained"]
+        self._courses = [course for course in self._every if course.n_trained is None]
+        self._stack.take(kept.under("stack"))
+        return int(kept.values["step"])
 
     def _step(self, step: int) -> None:
         s = self._settings
@@ -181,14 +239,15 @@ class _StackedFit(Generic[Network]):
                     raise TrainingError(not_finite(self._inputs, course.rows[step], epoch, step))
             course.losses, course.rows = [], []
             if course.epochs.is_over(sum(losses) / course.request.n_steps, score, mean.clone()):
-                self._done[course.number] = self._finished(course, self._stack.n_trained(position))
+                course.n_trained = self._stack.n_trained(position)
                 over.append(position)
         if over:
             kept = [position for position in range(len(self._courses)) if position not in over]
             self._courses = [self._courses[position] for position in kept]
             self._stack.keep(kept)
 
-    def _finished(self, course: _Course, n_trained: int) -> FittedNetwork[Network]:
+    def _finished(self, course: _Course) -> FittedNetwork[Network]:
+        assert course.n_trained is not None
         best_epoch, weights = course.epochs.kept
         network = copy.deepcopy(self._network.template)
         with torch.no_grad():
@@ -197,7 +256,7 @@ class _StackedFit(Generic[Network]):
                 parameter.copy_(weights_of[name][0])
         network.eval()
         population = self._populations[course.number]
-        return FittedNetwork(network, population, tuple(course.epochs.history), best_epoch, n_trained)
+        return FittedNetwork(network, population, tuple(course.epochs.history), best_epoch, course.n_trained)
 
     def _validated(self, positions: Sequence[int], means: Tensor) -> list[float]:
         """Return the validation losses of folds under the weights ``means``; NaN for those without such windows."""
@@ -435,6 +494,8 @@ class StackedWeights:
     on parameters with two axes or more; a step keeps ``average_decay`` of the old running mean.
     """
 
+    _ARRAYS = ("values", "_first", "_second", "_mean", "_counts")
+
     def __init__(self, networks: Sequence[nn.Module], *, weight_decay: float, average_decay: float) -> None:
         by_network = [dict(network.named_parameters()) for network in networks]
         self.shapes = {name: tuple(value.shape) for name, value in by_network[0].items()}
@@ -517,5 +578,16 @@ class StackedWeights:
     def keep(self, positions: Sequence[int]) -> None:
         """Leave only these networks; the others have stopped."""
         kept = list(positions)
-        for name in ("values", "_first", "_second", "_mean", "_counts"):
+        for name in self._ARRAYS:
             setattr(self, name, getattr(self, name)[kept].contiguous())
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return its state as arrays by name."""
+        arrays = {f"stack.{name}": getattr(self, name) for name in self._ARRAYS}
+        return {**arrays, "stack.n_steps": torch.tensor(self._n_steps)}
+
+    def take(self, arrays: Mapping[str, Tensor]) -> None:
+        """Go on from the state that :meth:`kept` gave, which may be of fewer networks."""
+        for name in self._ARRAYS:
+            setattr(self, name, arrays[name].to(self.values.device))
+        self._n_steps = int(arrays["n_steps"])

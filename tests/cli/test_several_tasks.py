@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,9 +97,19 @@ def test_two_tasks_are_trained_predicted_and_reported(store: Path, tmp_path: Pat
     assert times == [5.0 * k for k in range(len(times))]
     run("predict", tmp_path / "model", store.parent, "-o", tmp_path / "told", "--overwrite", "-q")
     assert not list((tmp_path / "told").rglob("*_trace.*"))
+    told = tmp_path / "live"
+    words = ("--replay", store.parent / "S1.csv", "--speed", "inf", "--every", "40", "-q")
+    run("live", tmp_path / "model", *words, "-o", told)
+    for task, column in (("stress", "probability_stress"), ("load", "predicted")):
+        with (told / task / "live_predictions.tsv").open() as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+        assert [row["onset"] for row in rows] == ["0.0", "40.0", "80.0", "120.0", "160.0"]
+        assert all(np.isfinite(float(row[column])) for row in rows)
+    assert json.loads((told / "live.json").read_text())["predictions"] == 5
     run("report", tmp_path, "-o", tmp_path / "page.html", "-q")
     page = (tmp_path / "page.html").read_text()
     assert "Predicted and true load" in page
+    assert {"Live: live", "Numbers of load", "Numbers of stress"} <= {*re.findall(r"Live: live|Numbers of \w+", page)}
     assert "has not finished" not in page
 
 

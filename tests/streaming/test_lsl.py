@@ -20,6 +20,7 @@ import pytest
 from biopercept.errors import SettingsError
 from biopercept.loaders.readers.xdf import Placed, channels_of
 from biopercept.loaders.readers.xdf_chunks import XdfChannel, XdfStream
+from biopercept.progress import noticing
 from biopercept.streaming.buffers import RingBuffer, Stream
 from biopercept.streaming.lsl import LslSource, Placement, keep, library
 
@@ -146,6 +147,15 @@ def test_a_clock_that_was_set_back_leaves_nothing_out() -> None:
     assert placed.tolist() == list(range(640))
 
 
+def test_a_pause_after_a_clock_was_set_back_is_a_gap_as_before() -> None:
+    times = 100 + np.arange(640) / 64
+    times[320:] -= 60
+    times[480:] += 7.5
+    placed = numbers(Placement(64.0), times)
+    assert placed[:480].tolist() == list(range(480))
+    assert abs(placed[480] - (480 + 480)) <= 1
+
+
 def test_samples_lie_at_their_stamps_less_the_offset_of_their_clock() -> None:
     buffer = RingBuffer(1, 4.0, 60.0)
     stream = Stream("A", buffer, ())
@@ -169,6 +179,31 @@ def test_samples_of_before_second_zero_and_without_a_time_are_dropped() -> None:
     keep(stream, placement, np.array([-2.0, -1.0, 0.5, math.nan, 1.5]), np.arange(5.0)[None])
     assert buffer.start_seconds == 0.5
     np.testing.assert_array_equal(buffer.read([0], 0, 2)[0], [2.0, 4.0])
+
+
+def test_a_stream_that_comes_back_otherwise_stays_missing_and_is_said_once() -> None:
+    def announced(uid: str, n_channels: int, rate: float) -> SimpleNamespace:
+        return SimpleNamespace(uid=lambda: uid, channel_count=lambda: n_channels, nominal_srate=lambda: rate)
+
+    there: list[SimpleNamespace] = [announced("a", 4, 200.0)]
+    source = LslSource.__new__(LslSource)
+    source._pylsl = SimpleNamespace(StreamInlet=lambda info, recover: "inlet")
+    source._resolvers = {"Cap": SimpleNamespace(results=lambda: there)}
+    source._others = set()
+    source._described = {"Cap": SimpleNamespace(n_channels=4, rate=100.0)}  # type: ignore[dict-item]
+    said: list[str] = []
+    with noticing(said.append):
+        for _ in range(3):
+            assert source._again("Cap") is None
+        assert said == [
+            "the stream 'Cap' is back with 4 channels at 200 Hz, and had 4 channels at 100 Hz: it stays missing until "
+            "it is as before; begin the run again to follow it"
+        ]
+        there.append(announced("b", 4, 100.0))
+        connection = source._again("Cap")
+    assert connection is not None
+    assert connection.uid == "b"
+    assert len(said) == 1
 
 
 def test_without_the_library_the_line_that_installs_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,11 +22,13 @@ from typer.testing import CliRunner
 
 from biopercept.cli.live import Dashboard
 from biopercept.cli.main import build_app
-from biopercept.errors import OutputError, RecordingError, SettingsError
+from biopercept.errors import OutputError, RecordingError, SettingsError, StudyError
 from biopercept.inference.prediction import NO_SIGNAL, predict
+from biopercept.inference.shift import log_odds_of, shifts_of
 from biopercept.loaders.loading import load_recording
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.recording import Recording, Signal
+from biopercept.report.page import write_report
 from biopercept.resources import model_folder, sample_study
 from biopercept.streaming.following import Followed, Follower, FollowSettings
 from biopercept.streaming.live import LiveRequest, follow_streams
@@ -178,6 +180,64 @@ def test_streams_that_a_model_cannot_read_are_one_sentence(wrist: Checkpoint, ch
 def test_settings_that_make_no_sense_are_refused(wrist: Checkpoint, settings: dict[str, float], words: str) -> None:
     with pytest.raises(SettingsError, match=words.replace("(", r"\(")):
         followed(wrist, calm_and_busy(), **settings)
+
+
+def two_classes() -> Checkpoint:
+    """Return a model of two classes that one recording may hold both of."""
+    checkpoint = load_model(model_folder("workload-eeg"))
+    return replace(checkpoint, tasks=tuple(replace(task, label_is_file=False) for task in checkpoint.tasks))
+
+
+def test_the_threshold_moves_by_the_windows_before_as_predict_moves_it(chest: Recording) -> None:
+    checkpoint = two_classes()
+    step = checkpoint.prepare["windows"]["step_seconds"]
+    plain = followed(checkpoint, cut(chest, 160.0), every_seconds=step)
+    predictor = WindowPredictor(checkpoint, ENGINE, adapt="past")
+    source = Replay(cut(chest, 160.0), FAST, predictor.kept_seconds)
+    moved = list(Follower(checkpoint, predictor, source, FollowSettings(every_seconds=step)).each())
+    uncalibrated = replace(checkpoint, calibration=None)
+    log_odds = log_odds_of(
+        np.concatenate(
+            [one.predictions.only.values for one in followed(uncalibrated, cut(chest, 160.0), every_seconds=step)]
+        )
+    )
+    shifts = shifts_of(log_odds, step / checkpoint.window_seconds)[:-1]
+    given = [one.predictions.only.shift[0] for one in moved]  # type: ignore[index]
+    np.testing.assert_allclose(given, shifts, atol=1e-9)
+    assert np.any(shifts != 0)  # or nothing was moved
+    same = [
+        np.array_equal(a.predictions.only.values, b.predictions.only.values) for a, b in zip(plain, moved, strict=True)
+    ]
+    assert same == (shifts == 0).tolist()
+    assert "shift" in moved[0].predictions.columns(moved[0].predictions.only.task.name)
+
+
+def test_a_threshold_that_a_stream_cannot_move_is_refused(wrist: Checkpoint) -> None:
+    with pytest.raises(
+        SettingsError, match="--adapt all reads the whole recording, the end of which a stream does not"
+    ):
+        WindowPredictor(two_classes(), ENGINE, adapt="all")
+    with pytest.raises(SettingsError, match=r"--adapt is for two classes.* task 'state' has 4 classes"):
+        WindowPredictor(wrist, ENGINE, adapt="past")
+    with pytest.raises(SettingsError, match="--adapt is 'paste'; allowed are none, past, all"):
+        WindowPredictor(wrist, ENGINE, adapt="paste")
+
+
+def test_a_page_shows_the_last_run_of_a_folder(tmp_path: Path) -> None:
+    follow = FollowSettings(every_seconds=20.0, recording="made")
+    for n_seconds in (120, 100):
+        path = made_file(tmp_path, n_seconds)
+        request = LiveRequest(model_folder("states-wrist"), replay=path, speed=FAST, follow=follow)
+        follow_streams(request, tmp_path / "out")
+    page = write_report(tmp_path / "out").read_text(encoding="utf-8")
+    lead = "By the model states-wrist, the last of 2 runs: 3 predictions in 100 s of the streams, none withheld, none"
+    assert "Live: out" in page
+    assert lead in page
+    assert "predictions for 3 windows" in page
+    assert "Milliseconds from the last sample of a window to its prediction" in page
+    (tmp_path / "out" / "live.json").write_text("{")
+    with pytest.raises(StudyError, match=r"live\.json"):
+        write_report(tmp_path / "out")
 
 
 def test_running_moments_are_those_of_all_values() -> None:

@@ -20,7 +20,7 @@ from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
-from biopercept.progress import stopped_words
+from biopercept.progress import noticing, stopped_words
 from biopercept.training import resuming as room
 from biopercept.training.engine import Engine
 from biopercept.training.fitting import fit_perceiver_io
@@ -63,7 +63,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> _Steps:
 
 
 def request(made: ModuleType, settings: TrainingSettings = BRIEF, *, seed: int = 0, validation=("P04",)) -> FitRequest:
-    windows = labelled_windows(made.study(5), made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
+    study = made.study(5)
+    if settings.dense_weight > 0:
+        study = made.numbered(study)  # whose stretches have labels at every time
+    windows = labelled_windows(study, made.TASK, length_seconds=made.LENGTH, feature_names=made.FEATURES)
     if settings.dense_weight > 0:
         windows = joint_windows([windows], with_grid=True)
     inputs = WindowInputs(windows, NormalisationSettings(), made.STEP)
@@ -87,7 +90,7 @@ def test_a_stopped_fit_ends_as_one_that_was_not_without_doing_again_what_was_don
     n_steps = counted.taken
     with counted.stopped_after(n_steps * 3 // 4 + 1), resuming(tmp_path / "fit"):  # within the last of four epochs
         fit_perceiver_io(of_what)
-    assert len(list((tmp_path / "fit").iterdir())) == 1
+    assert len(list((tmp_path / "fit").iterdir())) == 2  # the last epoch's and that before
     with resuming(tmp_path / "fit"):
         resumed = fit_perceiver_io(of_what).fitted
         assert counted.taken == n_steps // 4
@@ -114,7 +117,7 @@ def test_early_stopping_goes_on_with_the_best_epoch_of_before(
     assert equal(resumed, straight)
 
 
-@pytest.mark.parametrize("change", ["seed", "settings", "labels", "signals"])
+@pytest.mark.parametrize("change", ["seed", "settings", "labels", "swapped labels", "signals"])
 def test_the_state_of_another_fit_is_not_taken(made: ModuleType, tmp_path: Path, counted: _Steps, change: str) -> None:
     with counted.stopped_after(10), resuming(tmp_path / "fit"):
         fit_perceiver_io(request(made))
@@ -126,6 +129,11 @@ def test_the_state_of_another_fit_is_not_taken(made: ModuleType, tmp_path: Path,
     elif change == "labels":
         values = other.inputs.windows.only.values
         values[other.training[:2]] = 1 - values[other.training[:2]]
+    elif change == "swapped labels":  # of one person: windows are drawn as often as before
+        values = other.inputs.windows.only.values
+        rows = other.inputs.windows.rows_of(("P01",))
+        rest, stress = (rows[values[rows] == label][0] for label in (0, 1))
+        values[[rest, stress]] = values[[stress, rest]]
     else:
         other.inputs.windows.recordings[0].samples["EDA"][:] += 1.0
         other.inputs.windows.recordings[0].windows.features[:] += 1.0
@@ -137,18 +145,48 @@ def test_the_state_of_another_fit_is_not_taken(made: ModuleType, tmp_path: Path,
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_state_is_not_taken(made: ModuleType, tmp_path: Path, counted: _Steps, damage: str) -> None:
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_damaged_state_is_not_taken_but_the_one_before_it_where_there_is_one(
+    made: ModuleType, tmp_path: Path, counted: _Steps, monkeypatch: pytest.MonkeyPatch, damage: str, is_first: bool
+) -> None:
+    if not is_first:
+        monkeypatch.setattr(room, "SECONDS", 0.0)  # each epoch is written
     straight = fit_perceiver_io(request(made)).fitted
     n_steps = counted.taken
     with counted.stopped_after(n_steps - 1), resuming(tmp_path / "fit"):
         fit_perceiver_io(request(made))
-    [state] = (tmp_path / "fit").iterdir()
+    state, *_ = sorted((tmp_path / "fit").iterdir(), key=lambda path: len(path.name))
     content = bytearray(state.read_bytes())
     content[-99] ^= 1
     state.write_bytes({"cut": content[:-9], "flipped": content, "empty": b""}[damage])
-    with resuming(tmp_path / "fit"):
+    said: list[str] = []
+    with noticing(said.append), resuming(tmp_path / "fit"):
         assert equal(fit_perceiver_io(request(made)).fitted, straight)
-    assert counted.taken == n_steps
+    assert counted.taken == (n_steps if is_first else n_steps // 2)
+    now = (
+        "the fit begins again"
+        if is_first
+        else f"the fit goes on with the one before it, {state.stem}.before.safetensors"
+    )
+    assert said == [f"the kept state {state.name} of a fit in {tmp_path / 'fit'} is damaged; {now}"]
+    assert not (tmp_path / "fit").exists()
+
+
+def test_that_no_kept_state_is_of_this_fit_is_said_of_a_single_model(
+    made: ModuleType, tmp_path: Path, counted: _Steps
+) -> None:
+    with counted.stopped_after(10), resuming_until_written(tmp_path / "model"):
+        fit_perceiver_io(request(made, seed=1))
+    said: list[str] = []
+    with noticing(said.append), resuming_until_written(tmp_path / "model"):
+        fit_perceiver_io(request(made, seed=2))
+    assert said == [
+        f"what is kept of an unfinished run in {tmp_path / '.model.fit'} is not of this one (its data, settings, seed, "
+        "versions, threads or device are others); the fit begins anew"
+    ]
+    with noticing(said.append), resuming_until_written(tmp_path / "model"):
+        fit_perceiver_io(request(made, seed=2))
+    assert len(said) == 1  # nothing was kept
 
 
 def test_states_are_kept_after_a_kill_and_go_where_the_same_fit_would_fail_again(
@@ -220,7 +258,7 @@ def test_states_lie_hidden_beside_the_output_until_it_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for seed in (1, 2):  # the first is never ended
-        with counted.stopped_after(10), resuming_until_written(Path("model")):
+        with counted.stopped_after(10), noticing([].append), resuming_until_written(Path("model")):
             fit_perceiver_io(request(made, seed=seed))
     assert len(list((tmp_path / ".model.fit").iterdir())) == 2
     with resuming_until_written(Path("model")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -20,9 +21,11 @@ from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.store.prepared import PreparedRecording
 from biopercept.tasks import Task
+from biopercept.training import resuming as resuming_room
 from biopercept.training.engine import Engine
 from biopercept.training.fitting import NetworkOnStudy, fit_perceiver_io
 from biopercept.training.loop import EpochReport, FitRequest, Optimisation, RunningMean, rate_at
+from biopercept.training.resuming import resuming
 from biopercept.training.settings import FitSettings, TrainingSettings
 from biopercept.training.stacked import StackedWeights
 
@@ -225,3 +228,42 @@ def test_inputs_long_enough_to_be_read_in_stretches_can_be_stacked(made: ModuleT
     folds = [fold(inputs, "123", "4"), fold(inputs, "234", "5", seed=1)]
     for stacked, asked in zip(together(folds), folds, strict=True):
         assert_same_fit(inputs, stacked, alone(asked))
+
+
+def test_a_stopped_stack_goes_on_where_an_epoch_ended_and_ends_as_one_that_was_not(
+    made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resuming_room, "SECONDS", 0.0)
+    contrary = made.recording("P01", seed=0, effect=-1.0)  # whoever is checked on it soon stops
+    inputs = inputs_of(made, [contrary, *made.study(6)[1:]])
+    settings = replace(BRIEF, n_epochs=6, patience=1, learning_rate=2e-2)
+    folds = [fold(inputs, "1234", "5"), fold(inputs, "23", "1", seed=7), fold(inputs, "1345", seed=9)]
+    folds = with_settings(folds, settings)  # their epochs end at different steps
+    straight = together(folds)
+    n_epochs = [len(one.fitted.history) for one in straight]
+    assert len(set(n_epochs)) > 1
+    taken, most = 0, 10**9
+    step = StackedWeights.step
+
+    def counted(*given: object) -> None:
+        nonlocal taken
+        if taken == most:
+            raise KeyboardInterrupt
+        taken += 1
+        step(*given)
+
+    monkeypatch.setattr(StackedWeights, "step", counted)
+    together(folds)
+    n_steps = taken
+    for stops in range(1, n_steps, n_steps // 5):
+        taken, most = 0, stops
+        with pytest.raises(KeyboardInterrupt), resuming(tmp_path / "fit"):
+            together(folds)
+        taken, most = 0, 10**9
+        with resuming(tmp_path / "fit"):
+            resumed = together(folds)
+        assert taken <= n_steps - stops + max(asked.n_steps for asked in folds)
+        for one, other in zip(resumed, straight, strict=True):
+            np.testing.assert_array_equal(one.fitted.history, other.fitted.history)
+            assert (one.n_parameters, one.fitted.best_epoch) == (other.n_parameters, other.fitted.best_epoch)
+            assert all(torch.equal(bits(one)[name], value) for name, value in bits(other).items())
