@@ -9,20 +9,24 @@ away; 143 told to stop (SIGTERM, SIGHUP, SIGUSR1).
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, TracebackType
 
 import typer
 
-from biopercept.errors import BioperceptError
+from biopercept.errors import BioperceptError, SettingsError
+from biopercept.ranks import COMMANDS as RANK_COMMANDS
+from biopercept.ranks import Ranks
 from biopercept.version import __version__
 
 from .panels import PanelCommand, PanelGroup, with_options
@@ -62,6 +66,9 @@ READING: dict[str, tuple[str, ...]] = {
 
 _BUG, _WRITE_FAILED, _INTERRUPTED, _READER_GONE, _TOLD_TO_STOP = 70, 74, 130, 141, 143
 _SOON_SECONDS = 0.05
+_OTHERS_SECONDS = 2.0
+"""Another process of torchrun waits so long with its words for the first to end over the same."""
+
 _FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
@@ -110,12 +117,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
-    with _stops_as_interrupts() as stops, _reading_apart(words):
+    with _stops_as_interrupts() as stops, _reading_apart(words), _heard_in_need() as outcomes:
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
             say(f"biopercept: {stopped_words(_afresh(words))}")
+        outcomes.append(code)
     sys.exit(_after_flushing(code))
+
+
+@contextmanager
+def _heard_in_need() -> Iterator[list[int]]:
+    """Let only the first of several processes of torchrun speak, and another one where it fails alone.
+
+    Give the list for the exit code. Where the first meets the same fault, torchrun ends the others while they wait.
+    """
+    with suppress(BioperceptError):  # it is said by the command
+        if not (ranks := Ranks.of(os.environ)).is_first:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as words:
+                yield (outcomes := [])
+            if outcomes[-1] not in (0, _INTERRUPTED, _TOLD_TO_STOP):
+                with suppress(KeyboardInterrupt):
+                    time.sleep(_OTHERS_SECONDS)
+                    for line in words.getvalue().splitlines():
+                        if line.startswith("biopercept: "):
+                            say(f"{ranks}: {line}")
+            return
+    yield []
+
+
+def _refuse_torchrun(words: Sequence[str]) -> None:
+    """Raise SettingsError where several processes of torchrun were started for what one does."""
+    command = next(iter(words), "")
+    if command not in RANK_COMMANDS and (n := Ranks.of(os.environ).n_ranks) > 1:
+        raise SettingsError(
+            f"torchrun has started {n} processes of {command or 'biopercept'}, which only {', '.join(RANK_COMMANDS)} "
+            "can share; start it without torchrun (docs/scaling.md says how work is divided)"
+        )
 
 
 def _reading_apart(words: Sequence[str]) -> AbstractContextManager[None]:
@@ -161,6 +199,7 @@ def _stops_as_interrupts() -> Iterator[list[int]]:
 def _run(words: list[str], *, is_debugging: bool) -> int:
     """Run one command and return its exit code, having said what went wrong."""
     try:
+        _refuse_torchrun(words)
         build_app()(args=words, prog_name="biopercept")
     except SystemExit as leaving:
         return _code_of(leaving)

@@ -25,7 +25,7 @@ from biopercept.model.token_inputs import TokenVocabulary
 from biopercept.progress import steps
 from biopercept.store.prepared import title_of
 from biopercept.training.checkpoint import take_weights
-from biopercept.training.engine import Engine, seeded
+from biopercept.training.engine import Engine, Group, seeded
 from biopercept.training.resuming import KeptFit, kept_fit, random_states, set_random_states
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
@@ -297,9 +297,15 @@ class Optimisation:
     """The one step of training: loss, gradients, clipping, AdamW (which decays matrices only) on its schedule."""
 
     def __init__(
-        self, network: nn.Module, engine: Engine, settings: TrainingSettings | PretrainingSettings, n_steps: int
+        self,
+        network: nn.Module,
+        engine: Engine,
+        settings: TrainingSettings | PretrainingSettings,
+        n_steps: int,
+        group: Group | None = None,
     ) -> None:
         self._network, self._engine, self._gradient_clip = network, engine, settings.gradient_clip
+        self._group = group
         decayed = [p for p in network.parameters() if p.ndim >= 2]
         plain = [p for p in network.parameters() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -315,6 +321,8 @@ class Optimisation:
             loss = loss_of_batch()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._group is not None:
+            self._group.average(self._network.parameters())
         nn.utils.clip_grad_norm_(self._network.parameters(), self._gradient_clip)
         self._optimiser.step()
         self._schedule.step()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biopercept.errors import SettingsError, TrainingError
+from biopercept.errors import SettingsError, TrainingError, UnfinishedError
 from biopercept.files import replacing
 from biopercept.version import __version__
 
@@ -189,9 +191,24 @@ def kept_fit(network: nn.Module, *of_what: object) -> Iterator[KeptFit]:
     one = KeptFit(path, work)
     try:
         yield one
-    except (KeyboardInterrupt, SystemExit):
-        one.write()
+    except (KeyboardInterrupt, SystemExit, UnfinishedError):
+        with _undisturbed():
+            one.write()
         raise
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore further stops while the block runs, which ends what was stopped: torchrun and hasty users stop twice."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in stops}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def random_states(generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
