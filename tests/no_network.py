@@ -11,7 +11,9 @@ FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "so
 
 def refuse(event: str, arguments: tuple[object, ...]) -> None:
     """Refuse what leaves the machine; sockets of the file system, between our own processes, stay."""
-    if event in FORBIDDEN and not (len(arguments) > 1 and isinstance(arguments[1], (str, bytes)) and "connect" in event):
+    if event in FORBIDDEN and not (
+        len(arguments) > 1 and isinstance(arguments[1], (str, bytes)) and "connect" in event
+    ):
         with Path(os.environ["ATTEMPTS"]).open("a") as attempts:
             attempts.write(f"{event} {arguments[1:]}\n")
         raise PermissionError(f"{event} is forbidden here")

@@ -69,7 +69,9 @@ def test_the_locked_hashes_are_of_the_pinned_versions(tmp_path: Path) -> None:
     (tmp_path / ".ci").mkdir()
     for name in ("constraints.txt", ".ci/lock", ".ci/locked.txt"):
         text = (ROOT / name).read_text(encoding="utf-8")
-        (tmp_path / name).write_text(re.sub(r"^numpy==.*", "numpy==9.9", text, flags=re.MULTILINE) if "con" in name else text)
+        (tmp_path / name).write_text(
+            re.sub(r"^numpy==.*", "numpy==9.9", text, flags=re.MULTILINE) if "con" in name else text
+        )
     run = lock("--check", root=tmp_path)
     assert run.returncode == 1
     assert re.fullmatch(
@@ -109,8 +111,9 @@ def test_the_main_job_needs_no_network(tmp_path: Path) -> None:
 
 
 def test_a_connection_would_be_noticed(tmp_path: Path) -> None:
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import no_network, socket; socket.create_connection(('127.0.0.1', 9))"
-    environment = {**os.environ, "ATTEMPTS": str(tmp_path / "attempts")}
+    code = "import no_network, socket; socket.create_connection(('127.0.0.1', 9))"
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "ATTEMPTS": str(tmp_path / "attempts"), "PYTHONPATH": path}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "PermissionError: socket.getaddrinfo is forbidden here" in run.stderr
     assert (tmp_path / "attempts").read_text().startswith("socket.getaddrinfo")

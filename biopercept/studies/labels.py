@@ -387,7 +387,8 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
                 first, second = same[0], same[1]
                 faults.append(
                     f"{first.path.name} of {first.entry.titled_row} and {second.path.name} of "
-                    f"{second.entry.titled_row} have the same content; one recording under two names would leak across folds"
+                    f"{second.entry.titled_row} have the same content; one recording under two names would leak "
+                    "across folds"
                 )
 
 

@@ -88,15 +88,21 @@ def seed_for(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Group:
     """The processes that do one fit together: whose which rows of a batch are, and what they tell each other.
 
-    All see the same batches and the same weights; each reads its own rows of a batch. What they exchange goes through
-    main memory, by gloo. Its methods raise UnfinishedError where another process has ended.
+    All see the same batches and the same weights; each reads its own rows of a batch, with dropout from its own
+    ``generator``. What they exchange goes through main memory, by gloo. Its methods raise UnfinishedError where another
+    process has ended.
     """
 
-    ranks: Ranks = ALONE
+    ranks: Ranks
+    generator: torch.Generator | None = None
+
+    def seed(self, device: torch.device, *parts: object) -> None:
+        """Begin this process's own draws anew, from the parts of a seed."""
+        self.generator = torch.Generator(device).manual_seed(seed_for(*parts, self.ranks.rank))
 
     def rows(self, n_rows: int) -> slice:
         """Return which rows of a batch are this process's: every ``n_ranks``-th."""

@@ -117,30 +117,30 @@ class PretextNetwork(nn.Module):
         inputs: TokenInputs,
         generator: torch.Generator | None = None,
         parts: Sequence[IntArray] = (),
-        share: Share | None = None,
+        group: Group | None = None,
     ) -> Tensor:
         """Return the objective's loss on a batch of windows, a number; 0 where the batch offers nothing to learn.
 
         ``parts`` are positions of windows with like sensors, which are encoded together (see ``batches``); none: all.
-        With a ``share`` this process computes some of the windows, and others the rest. What is hidden, queried and
+        In a ``group`` this process computes some of the windows. What is hidden, queried and
         compared is of the whole batch all the same.
         """
         inputs = self.network.fusion.settings.part_read(inputs)
         if self.settings.objective == ALIGNMENT:
-            return self._alignment(inputs, generator, parts, share)
+            return self._alignment(inputs, generator, parts, group)
         visible, hidden = self.hide(inputs, generator)
         patches = [self._ask(s, h, generator) for s, h in zip(inputs.sensors, hidden, strict=True) if bool(h.any())]
         if not patches:
             return self._nothing()
         queries, truths = zip(*patches, strict=True)
-        if share is None:
+        if group is None:
             predicted = self._predicted(visible, queries, generator, parts)
         else:
-            rows = share.group.rows(len(truths[0]))
+            rows = group.rows(len(truths[0]))
             own = self._predicted(
-                visible.rows(rows), [q.rows(rows) for q in queries], share.generator, share.group.parts(parts)
+                visible.rows(rows), [q.rows(rows) for q in queries], group.generator, group.parts(parts)
             )
-            predicted = share.group.gathered(own, len(truths[0]))
+            predicted = group.gathered(own, len(truths[0]))
         pairs = zip(queries, predicted, truths, strict=True)
         if self.settings.objective == MASKED:
             losses = [patch_loss(t, v, q.is_asked) for q, t, v in pairs]
@@ -202,7 +202,7 @@ class PretextNetwork(nn.Module):
         inputs: TokenInputs,
         generator: torch.Generator | None,
         parts: Sequence[IntArray],
-        share: Share | None,
+        group: Group | None,
     ) -> Tensor:
         mask = torch.cat(inputs.masks(), 1)
         layout = token_layout(inputs, mask)
@@ -213,12 +213,12 @@ class PretextNetwork(nn.Module):
         chosen = int(torch.randint(len(pairs), (1,), device=mask.device, generator=generator))
         rows = has[:, pairs[chosen][0]] & has[:, pairs[chosen][1]]
         alone = [inputs.with_mask(mask & (layout.sensor == sensor)) for sensor in pairs[chosen]]
-        if share is None:
+        if group is None:
             summaries = [self._summary(one, generator, parts) for one in alone]
         else:
-            part, own = share.group.rows(len(mask)), share.group.parts(parts)
-            computed = [self._summary(one.rows(part), share.generator, own) for one in alone]
-            summaries = share.group.gathered(computed, len(mask))
+            part, own = group.rows(len(mask)), group.parts(parts)
+            computed = [self._summary(one.rows(part), group.generator, own) for one in alone]
+            summaries = group.gathered(computed, len(mask))
         one, other = (summary[rows] for summary in summaries)
         return contrastive_loss(one, other, self.settings.temperature, both_ways=True)
 
@@ -229,14 +229,6 @@ class PretextNetwork(nn.Module):
     def _nothing(self) -> Tensor:
         nothing: Tensor = 0.0 * self.network.core.latents().sum()
         return nothing
-
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """What this process computes of each batch, in a group of several, and the generator of its own dropout draws."""
-
-    group: Group
-    generator: torch.Generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,7 +305,7 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
         if request.start_from is not None:
             take_weights(pretext.network, request.start_from)
         noise = torch.Generator(engine.device).manual_seed(seed)
-        share = _share(request)
+        _require_windows(request)
         optimisation = Optimisation(pretext, engine, settings, n_steps * settings.n_epochs, request.group)
         kept = stack.enter_context(_kept_pretraining(request, pretext))
         if _read(kept, request.group):
@@ -323,13 +315,13 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
         )
         for epoch in range(len(history) + 1, settings.n_epochs + 1):
             total = 0.0
-            if share is not None:
-                share.generator.manual_seed(seed_for(seed, epoch, share.group.ranks.rank))
+            if request.group is not None:
+                request.group.seed(engine.device, seed, epoch)
             for step in range(n_steps):
                 study = int(torch.multinomial(sizes, 1, generator=generator))
                 n_rows = min(settings.batch_size, len(studies[study].windows))
                 rows = torch.multinomial(chances[study], n_rows, generator=generator).numpy()  # none twice in a batch
-                loss = optimisation.step(partial(_loss, pretext, sources[study], rows, noise, share))
+                loss = optimisation.step(partial(_loss, pretext, sources[study], rows, noise, request.group))
                 if not math.isfinite(loss):
                     raise TrainingError(
                         f"the pretraining loss is not finite at epoch {epoch}, step {step + 1}; "
@@ -347,17 +339,11 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
     return PretrainedNetwork(pretext.network.cpu().eval(), vocabulary, tuple(history))
 
 
-def _share(request: PretrainingRequest) -> Share | None:
-    """Return this process's share of each batch; None where it computes all. Raises SettingsError where one has none."""
-    if request.group is None:
-        return None
-    n_ranks = request.group.ranks.n_ranks
+def _require_windows(request: PretrainingRequest) -> None:
+    """Raise SettingsError where a batch has fewer windows than there are processes."""
     least = min(request.settings.batch_size, *(len(study.windows) for study in request.studies))
-    if least < n_ranks:
-        raise SettingsError(
-            f"{n_ranks} processes share batches of {least} windows; each needs one at least: start fewer of them"
-        )
-    return Share(request.group, torch.Generator(request.engine.device))
+    if request.group is not None and least < (n := request.group.ranks.n_ranks):
+        raise SettingsError(f"{n} processes share batches of {least} windows; each needs one: start fewer of them")
 
 
 def _read(kept: KeptFit, group: Group | None) -> bool:
@@ -391,9 +377,9 @@ def _taken(
 
 
 def _loss(
-    pretext: PretextNetwork, source: TokenSource, rows: IntArray, noise: torch.Generator, share: Share | None
+    pretext: PretextNetwork, source: TokenSource, rows: IntArray, noise: torch.Generator, group: Group | None
 ) -> torch.Tensor:
-    loss: torch.Tensor = pretext(source.batch(rows), noise, source.layouts.parts(rows), share)
+    loss: torch.Tensor = pretext(source.batch(rows), noise, source.layouts.parts(rows), group)
     return loss
 
 

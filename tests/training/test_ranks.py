@@ -19,10 +19,15 @@ from biopercept.errors import SettingsError
 from biopercept.ranks import ALONE, Ranks
 
 SCRIPT = Path(__file__).with_name("shared_pretraining.py")
-SMALL = (
-    "--set pretraining.n_epochs=60 --set pretraining.batch_size=199 --set model.width=16 "
-    "--set model.n_latents=4 --set model.n_layers=1 --set model.n_heads=2 --device cpu"
-).split()
+SETTINGS = {
+    "pretraining.n_epochs": 60,
+    "pretraining.batch_size": 199,
+    "model.width": 16,
+    "model.n_latents": 4,
+    "model.n_layers": 1,
+    "model.n_heads": 2,
+}
+SMALL = ("--device", "cpu", *(word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")))
 STORE_AND_OUTPUT = ("pretrain", "made.h5", "-o")
 OF_TORCHRUN = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
@@ -112,7 +117,7 @@ def test_a_killed_and_a_stopped_process_end_the_run_and_it_goes_on_to_the_same_w
         assert until_epoch(run, 0) > went_on_at + 2
         _, words = run.communicate(timeout=200)
     assert run.returncode == 0, words
-    for name in ("model.safetensors", "model.json"):
+    for name in ("weights.safetensors", "model.json"):
         assert (folder / "stopped" / name).read_bytes() == (folder / "whole" / name).read_bytes()
     assert not list(folder.glob(".stopped*"))
 
