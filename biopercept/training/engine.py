@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -108,7 +108,7 @@ class Group:
         """Return which rows of a batch are this process's: every ``n_ranks``-th."""
         return slice(self.ranks.rank, n_rows, self.ranks.n_ranks)
 
-    def parts(self, parts: Sequence[NDArray]) -> list[NDArray]:
+    def parts(self, parts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Return parts of a batch, as positions in it, as positions in the rows of this process."""
         number, n = self.ranks.rank, self.ranks.n_ranks
         return [own for part in parts if len(own := part[part % n == number] // n)]
@@ -124,7 +124,7 @@ class Group:
         whole[self.rows(n_rows)] = own
         fixed = whole.detach()
         whole = self._summed(fixed) + self.ranks.n_ranks * (whole - fixed)
-        split = whole.split([one[0].numel() for one in values], 1)
+        split = torch.split(whole, [one[0].numel() for one in values], 1)
         return [part.unflatten(1, one.shape[1:]) for part, one in zip(split, values, strict=True)]
 
     def average(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -134,7 +134,7 @@ class Group:
         known = torch.tensor([float(one.grad is not None) for one in every], device=device)
         flat = [(torch.zeros_like(one) if one.grad is None else one.grad).flatten() for one in every]
         summed = self._summed(torch.cat([*flat, known]))
-        *gradients, known = summed.split([*(one.numel() for one in every), len(every)])
+        *gradients, known = torch.split(summed, [*(one.numel() for one in every), len(every)])
         for one, gradient, count in zip(every, gradients, known.tolist(), strict=True):
             one.grad = (gradient / self.ranks.n_ranks).view_as(one) if count else None
 
