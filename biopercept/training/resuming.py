@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,10 @@ class KeptFit:
         """
         if self.work is None:
             return
-        self.tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-        self.values = {**values, "seconds": self.work.seconds}
-        self._is_new = True
+        copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        # Values may hold a list that grows before the next state, and a stop may come at any moment.
+        plain = deepcopy({**values, "seconds": self.work.seconds})
+        self.tensors, self.values, self._is_new = copies, plain, True
         if time.monotonic() - self._written >= SECONDS:
             self.write()
 
