@@ -25,8 +25,6 @@ from types import FrameType, TracebackType
 import typer
 
 from biopercept.errors import BioperceptError, SettingsError
-from biopercept.ranks import COMMANDS as RANK_COMMANDS
-from biopercept.ranks import Ranks
 from biopercept.version import __version__
 
 from .panels import PanelCommand, PanelGroup, with_options
@@ -132,6 +130,8 @@ def _heard_in_need() -> Iterator[list[int]]:
 
     Give the list for the exit code. Where the first meets the same fault, torchrun ends the others while they wait.
     """
+    from biopercept.ranks import Ranks
+
     with suppress(BioperceptError):  # it is said by the command
         if not (ranks := Ranks.of(os.environ)).is_first:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as words:
@@ -148,10 +148,13 @@ def _heard_in_need() -> Iterator[list[int]]:
 
 def _refuse_torchrun(words: Sequence[str]) -> None:
     """Raise SettingsError where several processes of torchrun were started for what one does."""
+    from biopercept.ranks import COMMANDS as SHARED
+    from biopercept.ranks import Ranks
+
     command = next(iter(words), "")
-    if command not in RANK_COMMANDS and (n := Ranks.of(os.environ).n_ranks) > 1:
+    if command not in SHARED and (n := Ranks.of(os.environ).n_ranks) > 1:
         raise SettingsError(
-            f"torchrun has started {n} processes of {command or 'biopercept'}, which only {', '.join(RANK_COMMANDS)} "
+            f"torchrun has started {n} processes of {command or 'biopercept'}, which only {', '.join(SHARED)} "
             "can share; start it without torchrun (docs/scaling.md says how work is divided)"
         )
 

@@ -111,7 +111,7 @@ class Group:
     def parts(self, parts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Return parts of a batch, as positions in it, as positions in the rows of this process."""
         number, n = self.ranks.rank, self.ranks.n_ranks
-        return [own for part in parts if len(own := part[part % n == number] // n)]
+        return [mine for part in parts if len(mine := part[part % n == number] // n)]
 
     def gathered(self, values: Sequence[Tensor], n_rows: int) -> list[Tensor]:
         """Return arrays of the whole batch, of which each process has computed its own rows.
@@ -119,9 +119,9 @@ class Group:
         Each process then computes the loss of the whole batch. Gradients of what it computed itself come back times the
         number of processes, so that :meth:`average` gives those of one process that had computed all.
         """
-        own = torch.cat([one.flatten(1) for one in values], 1)
-        whole = own.new_zeros((n_rows, own.shape[1]))
-        whole[self.rows(n_rows)] = own
+        mine = torch.cat([one.flatten(1) for one in values], 1)
+        whole = mine.new_zeros((n_rows, mine.shape[1]))
+        whole[self.rows(n_rows)] = mine
         fixed = whole.detach()
         whole = self._summed(fixed) + self.ranks.n_ranks * (whole - fixed)
         split = torch.split(whole, [one[0].numel() for one in values], 1)

@@ -137,10 +137,10 @@ class PretextNetwork(nn.Module):
             predicted = self._predicted(visible, queries, generator, parts)
         else:
             rows = group.rows(len(truths[0]))
-            own = self._predicted(
+            mine = self._predicted(
                 visible.rows(rows), [q.rows(rows) for q in queries], group.generator, group.parts(parts)
             )
-            predicted = group.gathered(own, len(truths[0]))
+            predicted = group.gathered(mine, len(truths[0]))
         pairs = zip(queries, predicted, truths, strict=True)
         if self.settings.objective == MASKED:
             losses = [patch_loss(t, v, q.is_asked) for q, t, v in pairs]
@@ -216,8 +216,8 @@ class PretextNetwork(nn.Module):
         if group is None:
             summaries = [self._summary(one, generator, parts) for one in alone]
         else:
-            part, own = group.rows(len(mask)), group.parts(parts)
-            computed = [self._summary(one.rows(part), group.generator, own) for one in alone]
+            mine, own_parts = group.rows(len(mask)), group.parts(parts)
+            computed = [self._summary(one.rows(mine), group.generator, own_parts) for one in alone]
             summaries = group.gathered(computed, len(mask))
         one, other = (summary[rows] for summary in summaries)
         return contrastive_loss(one, other, self.settings.temperature, both_ways=True)
