@@ -95,7 +95,7 @@ def test_a_killed_and_a_stopped_process_end_the_run_and_it_goes_on_to_the_same_w
     with torchrun(folder, *command) as run:
         assert until_epoch(run, 2) == 1
         os.kill(process_of(run.pid, 1), signal.SIGKILL)
-        _, words = run.communicate(timeout=60)
+        _, words = run.communicate(timeout=200)
     assert run.returncode != 0
     assert [line for line in ours(words) if not line.startswith("epoch ")] == [
         "biopercept: another of the 2 processes has ended, so this one ends, too; the same command goes on behind the "
@@ -106,7 +106,7 @@ def test_a_killed_and_a_stopped_process_end_the_run_and_it_goes_on_to_the_same_w
     with torchrun(folder, *command) as run:
         went_on_at = until_epoch(run, 2)
         run.send_signal(signal.SIGTERM)
-        _, words = run.communicate(timeout=60)
+        _, words = run.communicate(timeout=200)
     assert went_on_at > 3
     [sentence] = [line for line in ours(words) if not line.startswith("epoch ")]
     assert sentence.startswith("biopercept: stopped; kept are ")
