@@ -134,8 +134,9 @@ def _heard_in_need() -> Iterator[list[int]]:
 
     with suppress(BioperceptError):  # it is said by the command
         if not (ranks := Ranks.of(os.environ)).is_first:
+            outcomes: list[int] = []
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as words:
-                yield (outcomes := [])
+                yield outcomes
             if outcomes[-1] not in (0, _INTERRUPTED, _TOLD_TO_STOP):
                 with suppress(KeyboardInterrupt):
                     time.sleep(_OTHERS_SECONDS)

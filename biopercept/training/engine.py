@@ -125,7 +125,7 @@ class Group:
         fixed = whole.detach()
         whole = self._summed(fixed) + self.ranks.n_ranks * (whole - fixed)
         split = torch.split(whole, [one[0].numel() for one in values], 1)
-        return [part.unflatten(1, one.shape[1:]) for part, one in zip(split, values, strict=True)]
+        return [part.reshape(n_rows, *one.shape[1:]) for part, one in zip(split, values, strict=True)]
 
     def average(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Set the gradient of each parameter to the mean over all processes; None where it is None in all."""
