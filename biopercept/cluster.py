@@ -31,6 +31,7 @@ from biopercept.parallel import (
     Limits,
     Lost,
     Result,
+    WithinLimits,
     Work,
     machine_memory,
     outcome_of,
@@ -121,10 +122,14 @@ class Order:
 
 _ONE_AT_A_TIME = threading.Lock()
 _CONTEXTS: dict[str, list[Any]] = {}
+_APART: dict[str, WithinLimits] = {}
 
 
 def do_job(order: Order, job: Any) -> Any:
-    """Return what comes of a job, in a worker; the context is kept for further jobs of the same work."""
+    """Return what comes of a job, in a worker; the context is kept for further jobs of the same work.
+
+    Work with limits is done in a child process of the worker.
+    """
     from threadpoolctl import threadpool_limits
 
     if order.version != __version__:
@@ -132,12 +137,27 @@ def do_job(order: Order, job: Any) -> Any:
     with _ONE_AT_A_TIME:  # workers of Dask have several threads, and what is counted and limited is the process's
         if order.name not in _CONTEXTS:
             _CONTEXTS.clear()
+            _end_apart()
         contexts = _CONTEXTS.setdefault(order.name, [])
         try:
             with contextlib.chdir(order.folder), threadpool_limits(1):
+                if order.work.limits is not None:
+                    return _apart(order, order.work.limits).do(job)
                 return outcome_of(order.work, contexts, job, machine_memory())
         except OSError as fault:
             return Lost(f"its worker cannot work in {order.folder} ({fault.strerror}), which all machines must share")
+
+
+def _apart(order: Order, limits: Limits) -> WithinLimits:
+    """Return what does the jobs of an order in a child process."""
+    if order.name not in _APART:
+        _APART[order.name] = WithinLimits(order.work, limits)
+    return _APART[order.name]
+
+
+def _end_apart() -> None:
+    for name in (*_APART,):
+        _APART.pop(name).end()
 
 
 @contextmanager

@@ -85,10 +85,6 @@ class BusyError(BioperceptError):
     exit_code = 75
 
 
-class FewerWarning(UserWarning):
-    """Something was done with less than was set, because the machine has no more; the message is one sentence."""
-
-
 def is_out_of_memory(fault: BaseException) -> bool:
     """Return whether a fault says that memory is used up; torch raises plain RuntimeErrors of it, in several words."""
     if isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError":

@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ ONE_THREAD = dict.fromkeys(_THREAD_COUNTS, "1")
 
 _START_SECONDS = 120.0
 _END_SECONDS = 5.0
+_IDLE_SECONDS = 60.0
 _REPORT_SECONDS = 0.5
 """A child reports how far it is no more often than this."""
 
@@ -242,6 +244,67 @@ class Again:
             left = lost
 
 
+class WithinLimits:
+    """Jobs one after the other in a child process of this one, which the limits of the work end; another follows it.
+
+    It ends as well when it has had nothing to do for a minute.
+    """
+
+    def __init__(self, work: Work[Any, Any, Any, Any], limits: Limits) -> None:
+        self._work, self._limits = work, limits
+        self._child: _Child | None = None
+        self._one_at_a_time = threading.Lock()
+        self._idle = threading.Timer(0.0, self.end)
+
+    def do(self, job: Any) -> Any:
+        """Return the result of a job; Lost where it was ended: by its own fault, as this process goes on."""
+        self._idle.cancel()
+        with self._one_at_a_time:
+            result = self._outcome_of(job)
+        self._idle = threading.Timer(_IDLE_SECONDS, self.end)
+        self._idle.daemon = True
+        self._idle.start()
+        return replace(result, is_with_worker=False) if isinstance(result, Lost) else result
+
+    def _outcome_of(self, job: Any) -> Any:
+        from multiprocessing.connection import wait
+
+        if self._child is None or not self._child.is_alive:
+            with _with_children_allowed():
+                self._child = _Child(self._work, self._limits, self._work.environment)
+        child = self._child
+        child.give(0, job)
+        while (outcome := child.outcome()) is None:
+            pause = max(0.0, child.deadline - time.monotonic())
+            wait([child.connection], timeout=None if math.isinf(pause) else pause)
+        return outcome[1]
+
+    def end(self) -> None:
+        """End the child process."""
+        self._idle.cancel()
+        with self._one_at_a_time:
+            if self._child is not None and self._child.is_alive:
+                self._child.dismiss()
+                self._child.kill()
+
+
+@contextmanager
+def _with_children_allowed() -> Iterator[None]:
+    """Let this process start others although it is one that multiprocessing calls daemonic, as workers of Dask are.
+
+    Our children end with their parent by themselves.
+    """
+    from multiprocessing import current_process
+
+    settings = current_process()._config  # type: ignore[attr-defined]
+    before = settings.pop("daemon", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            settings["daemon"] = before
+
+
 class _Child:
     """A process that waits for jobs."""
 
@@ -320,7 +383,6 @@ class _Child:
 
 def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -> None:
     """Do jobs until the parent has no more, in the child process."""
-    import threading
     import warnings
 
     become_child()

@@ -319,6 +319,11 @@ class Units:
         return f" ({words}; never begun: {never})" if never else f" ({words})"
 
 
+def is_begun(output: Path) -> bool:
+    """Return whether parts of what lies in a folder were begun and are not joined yet."""
+    return bool(_parts_begun(output / FOLDER))
+
+
 def _parts_begun(folder: Path) -> set[Part]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     matches = (re.fullmatch(r"part-(\d+)-of-(\d+)", name) for name in names)

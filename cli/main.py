@@ -9,21 +9,22 @@ away; 143 told to stop (SIGTERM, SIGHUP, SIGUSR1).
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, TracebackType
 
 import typer
 
-from biopercept.errors import BioperceptError, FewerWarning, is_out_of_memory
+from biopercept.errors import BioperceptError, SettingsError, is_out_of_memory
 from biopercept.version import __version__
 
 from .panels import PanelCommand, PanelGroup, with_options
@@ -68,6 +69,9 @@ _NO_MEMORY = (
     "windows, or fewer --jobs at once"
 )
 _OF_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
+_OTHERS_SECONDS = 2.0
+"""Another process of torchrun waits so long with its words for the first to end over the same."""
+
 _FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
@@ -116,13 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
-    warnings.showwarning = _show_warning
     _leave_removed_folder()
-    with _stops_as_interrupts() as stops, noticing(_say_notice), _reading_apart(words):
+    with _stops_as_interrupts() as stops, noticing(_say_notice), _reading_apart(words), _heard_in_need() as outcomes:
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
             say(f"biopercept: {stopped_words(_afresh(words))}")
+        outcomes.append(code)
     sys.exit(_after_flushing(code))
 
 
@@ -134,15 +138,40 @@ def _leave_removed_folder() -> None:
         os.chdir("/")
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
-    """Say our own warnings as sentences, and others as Python does."""
-    if issubclass(category, FewerWarning):
-        say(f"warning: {message}")
-    else:
-        _warnings_as_python_does(message, category, *where, **more)  # type: ignore[arg-type]
+@contextmanager
+def _heard_in_need() -> Iterator[list[int]]:
+    """Let only the first of several processes of torchrun speak, and another one where it fails alone.
+
+    Give the list for the exit code. Where the first meets the same fault, torchrun ends the others while they wait.
+    """
+    from biopercept.ranks import Ranks
+
+    with suppress(BioperceptError):  # it is said by the command
+        if not (ranks := Ranks.of(os.environ)).is_first:
+            outcomes: list[int] = []
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as words:
+                yield outcomes
+            if outcomes[-1] not in (0, _INTERRUPTED, _TOLD_TO_STOP):
+                with suppress(KeyboardInterrupt):
+                    time.sleep(_OTHERS_SECONDS)
+                    for line in words.getvalue().splitlines():
+                        if line.startswith("biopercept: "):
+                            say(f"{ranks}: {line}")
+            return
+    yield []
 
 
-_warnings_as_python_does = warnings.showwarning
+def _refuse_torchrun(words: Sequence[str]) -> None:
+    """Raise SettingsError where several processes of torchrun were started for what one does."""
+    from biopercept.ranks import COMMANDS as SHARED
+    from biopercept.ranks import Ranks
+
+    command = next(iter(words), "")
+    if command not in SHARED and (n := Ranks.of(os.environ).n_ranks) > 1:
+        raise SettingsError(
+            f"torchrun has started {n} processes of {command or 'biopercept'}, which only {', '.join(SHARED)} "
+            "can share; start it without torchrun (docs/scaling.md says how work is divided)"
+        )
 
 
 def _reading_apart(words: Sequence[str]) -> AbstractContextManager[None]:
@@ -188,6 +217,7 @@ def _stops_as_interrupts() -> Iterator[list[int]]:
 def _run(words: list[str], *, is_debugging: bool) -> int:
     """Run one command and return its exit code, having said what went wrong."""
     try:
+        _refuse_torchrun(words)
         build_app()(args=words, prog_name="biopercept")
     except SystemExit as leaving:
         return _code_of(leaving)

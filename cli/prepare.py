@@ -98,7 +98,12 @@ def prepare(
         print_json(_document(summary))
     else:
         _print(summary)
-    if summary.count("failed"):
+    if n := summary.count("failed"):
+        stored = "no store was written" if summary.store is None else "the others are in the store"
+        say(
+            f"biopercept: {n} of {len(summary.rows)} recordings failed ({safe_text(summary.log)} says why; {stored}), "
+            "which is exit code 1; the same command without --collect tries them again",
+        )
         raise typer.Exit(1)
 
 

@@ -31,6 +31,8 @@ def pretrain(
 ) -> None:
     """Pretrain a network on unlabelled windows and save it for --start-from.
 
+    Several processes do it together under torchrun --nproc-per-node N -m biopercept.cli pretrain ...
+
     Example: biopercept pretrain my-study.h5 -o pretrained
     """
     from biopercept.config.settings import Purpose
@@ -52,6 +54,8 @@ def pretrain(
     )
     with epoch_progress("pretraining", settings.pretraining.n_epochs, quiet=run.quiet, verbose=run.verbose) as show:
         done = pretrain_on_stores(request, output, on_epoch=show)
+    if not done.is_written:
+        return
     write_plan(output / SettingsPlan.FILE, getattr(settings, "plan", None))
     if run.as_json:
         print_json({"model": str(output), "studies": list(done.studies), "loss": done.history[-1][1]})

@@ -53,6 +53,14 @@ def _die_once(context: None, marker: Path) -> str:
     return marker.name
 
 
+def numbered_process(context: None, seconds: float) -> int:
+    """Sleep, or die where that is negative, and return the number of this process."""
+    if seconds < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(seconds)
+    return os.getpid()
+
+
 WORK = Work(_work, _open, 10)
 HALVES: Work[None, None, str, str] = Work(_halves, None, None)
 DYING_ONCE: Work[None, None, Path, str] = Work(_die_once, None, None)

@@ -18,12 +18,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from child_work import DYING_ONCE, WORK
+from child_work import DYING_ONCE, WORK, numbered_process
 
 from biopercept import cluster
 from biopercept.cluster import Futures, Order, do_job, executor_of, submitit_pool
 from biopercept.errors import SettingsError, TrainingError
-from biopercept.parallel import Again, ChildProcesses, Lost, run_jobs
+from biopercept.parallel import Again, ChildProcesses, Limits, Lost, Work, run_jobs
 
 needs_dask = pytest.mark.skipif(not importlib.util.find_spec("distributed"), reason="distributed is not installed")
 needs_submitit = pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="submitit is not installed")
@@ -227,6 +227,40 @@ def test_futures_that_fail_are_lost_workers_and_dask_does_not_do_them_again() ->
     with pytest.raises(SettingsError, match="because each worker that was given it was lost"):
         dict(run_jobs(WORK, ["1"], Again(Futures(pool.opened)), [10]))
     assert pool.n_submitted == 1
+
+
+@needs_dask
+def test_a_recording_that_kills_its_process_costs_no_worker_of_dask(
+    dask: tuple[str, list[subprocess.Popen[bytes]]], tmp_path: Path
+) -> None:
+    address, workers = dask
+    work = replace(WORK, limits=Limits())
+    assert dict(executor_of(address, tmp_path / "out").run(work, ["1", "die", "2"])) == {
+        0: 10,
+        1: Lost("the process that worked on it was ended by signal 9"),
+        2: 20,
+    }
+    assert [worker.poll() for worker in workers] == [None, None]
+
+
+def test_jobs_with_limits_are_done_in_one_process_apart_and_a_lost_one_is_followed_by_another(tmp_path: Path) -> None:
+    work = Work(numbered_process, None, None, Limits(seconds=3.0))
+    order = Order(work, "limited", str(tmp_path), cluster.__version__)
+    daemon = importlib.import_module("multiprocessing").current_process()
+    daemon._config["daemon"] = True
+    try:
+        first, second = do_job(order, 0.0), do_job(order, 0.0)
+        assert daemon._config["daemon"]
+    finally:
+        daemon._config["daemon"] = False
+    assert first == second != os.getpid()
+    assert do_job(order, 600.0) == Lost("it took longer than 3 s and was stopped")
+    assert do_job(order, -1.0) == Lost("the process that worked on it was ended by signal 9")
+    third = do_job(order, 0.0)
+    assert third not in (first, os.getpid())
+    do_job(Order(WORK, "another", str(tmp_path), cluster.__version__), "1")
+    with pytest.raises(ProcessLookupError):
+        os.kill(third, 0)
 
 
 def test_a_worker_works_where_the_command_was_given_and_refuses_another_version(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +140,11 @@ class PatchQueries:
     channels: Tensor
     rate: Tensor
     is_asked: Tensor
+
+    def rows(self, index: slice) -> PatchQueries:
+        """Return the queries of some windows of the batch."""
+        names = [one.name for one in fields(self) if one.name != "modality"]
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
 
 
 def queries_of(sensor: SensorPatches, positions: Tensor | None = None, is_asked: Tensor | None = None) -> PatchQueries:

@@ -6,6 +6,7 @@ settings and the code. No clock is read.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -24,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError, recording_title
-from biopercept.files import content_hash, write_json, write_table
+from biopercept.files import content_hash, plain_cell, write_json, write_table
 from biopercept.loaders.corrections import corrections_of
 from biopercept.loaders.folders import companions
 from biopercept.loaders.sidecars import sidecars_of
@@ -116,6 +117,24 @@ def write_log(path: Path, rows: Sequence[LogRow]) -> None:
         for row in rows
     ]
     write_table(path, COLUMNS, cells)
+
+
+def failures_of(log: Path) -> dict[str, LogRow]:
+    """Return the rows of recordings that failed, by key, of a log that may be absent."""
+    try:
+        with log.open(encoding="utf-8", newline="") as stream:
+            rows = [
+                {name: plain_cell(cell or "") for name, cell in row.items() if name in COLUMNS}
+                for row in csv.DictReader(stream)
+            ]
+    except (OSError, ValueError, csv.Error):
+        return {}
+    failures = {}
+    for row in rows:
+        if row.get("status") == "failed" and row.keys() == {*COLUMNS}:
+            names = (row["participant_id"], row["session"], row["recording"])
+            failures[recording_key(*names)] = LogRow(*names, "failed", message=row["message"])
+    return failures
 
 
 def part_path(parts: Path, key: str) -> Path:

@@ -26,6 +26,7 @@ from biopercept.prepare.reuse import (
     LogRow,
     Reusable,
     SourceFiles,
+    failures_of,
     log_path,
     parts_folder,
     refuse_dropping,
@@ -42,7 +43,7 @@ from biopercept.preprocessing.derived import DEVICE_DISAGREES
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
 from biopercept.progress import steps
-from biopercept.sharing import Sharing, Units, joining
+from biopercept.sharing import Sharing, Units, is_begun, joining
 from biopercept.store.prepared import recording_key
 from biopercept.store.writing import StoreHeader, says, write_recording_part, write_store
 from biopercept.studies.labels import labels_of
@@ -173,6 +174,8 @@ def prepare_study(
         progress = _Progress(
             context, reusable, KeptRows(parts, context.settings_hash) if is_shared else None, on_progress
         )
+        if run.sharing is not None and run.sharing.part is None and not is_begun(parts):
+            progress.failed_before = failures_of(log_path(output))  # joined already: nobody is at them
         try:
             _prepare_missing(context, progress, parts, run)
             with joining(run.sharing, parts):
@@ -228,6 +231,7 @@ class _Progress:
         self._rows: dict[str, LogRow] = {}
         self.entries = {_key(entry): entry for entry in context.study.entries}
         self.sources: dict[str, Path] = {}
+        self.failed_before: dict[str, LogRow] = {}
 
     def is_done(self, key: str) -> bool:
         """Return whether a recording is finished, having noted it where it is.
@@ -237,7 +241,9 @@ class _Progress:
         if key in self._rows:
             return True
         if self._kept is not None and not (self._kept.is_there(key) or self._reusable.may_have(key)):
-            return False
+            if key in self.failed_before:
+                self._note(self.failed_before[key])
+            return key in self.failed_before
         if not self._is_hashed(key):
             return True
         hashed, entry = self._hashes[key], self.entries[key]

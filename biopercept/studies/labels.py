@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
@@ -356,11 +357,19 @@ def _check_labels(study: Study, faults: list[str]) -> None:
                 )
 
 
+class _Listed(NamedTuple):
+    """A file of a recording, and the files that hold its samples."""
+
+    entry: Entry
+    path: Path
+    contents: list[Path]
+
+
 def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None:
     """Refuse one file, or one content, under two recordings."""
     owners: dict[str, Entry] = {}
     places = Places()
-    same_size: dict[int, list[tuple[Entry, Path]]] = {}
+    same_size: dict[int, list[_Listed]] = {}
     for entry in entries:
         for file in entry.files:
             owner = owners.setdefault(os.path.normcase(places.real(file.path)), entry)
@@ -369,15 +378,17 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
                     f"{file.path.name} is listed under two recordings: {owner.titled_row} and {entry.titled_row}"
                 )
             elif contents := _contents(file.path):
-                same_size.setdefault(sum(p.stat().st_size for p in contents), []).append((entry, file.path))
+                size = sum(p.stat().st_size for p in contents)
+                same_size.setdefault(size, []).append(_Listed(entry, file.path, contents))
     # Only files of one size can be equal: hash those, first by their beginnings.
     for group in same_size.values():
         for alike in _alike(group, _HEAD):
             for same in _alike(alike, None):
                 first, second = same[0], same[1]
                 faults.append(
-                    f"{first[1].name} of {first[0].titled_row} and {second[1].name} of {second[0].titled_row} have the "
-                    "same content; one recording under two names would leak across folds"
+                    f"{first.path.name} of {first.entry.titled_row} and {second.path.name} of "
+                    f"{second.entry.titled_row} have the same content; one recording under two names would leak "
+                    "across folds"
                 )
 
 
@@ -388,21 +399,24 @@ def _contents(path: Path) -> list[Path]:
     if path.suffix == ".hea" or not path.exists():
         stem = path.with_suffix("") if path.suffix == ".hea" else path
         return [p for p in (stem.with_name(stem.name + ".dat"),) if p.is_file()]
-    return [max((path, *companions(path)), key=lambda file: file.stat().st_size)] if path.is_file() else []
+    if not path.is_file():
+        return []
+    parts = companions(path)
+    return [max((path, *parts), key=lambda file: file.stat().st_size)] if parts else [path]
 
 
-def _alike(group: list[tuple[Entry, Path]], limit: int | None) -> list[list[tuple[Entry, Path]]]:
+def _alike(group: list[_Listed], limit: int | None) -> list[list[_Listed]]:
     if len(group) < 2:
         return []
-    by_hash: dict[str, list[tuple[Entry, Path]]] = {}
-    for entry, path in group:
-        by_hash.setdefault(_digest(path, limit), []).append((entry, path))
+    by_hash: dict[str, list[_Listed]] = {}
+    for one in group:
+        by_hash.setdefault(_digest(one.contents, limit), []).append(one)
     return [entries for entries in by_hash.values() if len(entries) > 1]
 
 
-def _digest(path: Path, limit: int | None) -> str:
+def _digest(contents: Sequence[Path], limit: int | None) -> str:
     digest = hashlib.sha256()
-    for member in _contents(path):
+    for member in contents:
         with member.open("rb") as stream:
             left = limit
             while chunk := stream.read(_HEAD if left is None else min(left, _HEAD)):

@@ -6,9 +6,8 @@ AdamW on a cosine with warm-up; the running mean of the weights is what is evalu
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -21,12 +20,12 @@ from biopercept.data.batches import TokenSource, vocabulary_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import TrainingStatistics
 from biopercept.data.windows import IntArray
-from biopercept.errors import FewerWarning, SettingsError, TrainingError, listed
+from biopercept.errors import SettingsError, TrainingError, listed
 from biopercept.model.token_inputs import TokenVocabulary
-from biopercept.progress import steps
+from biopercept.progress import notice, steps
 from biopercept.store.prepared import title_of
 from biopercept.training.checkpoint import take_weights
-from biopercept.training.engine import Engine, seeded
+from biopercept.training.engine import Engine, Group, seeded
 from biopercept.training.resuming import KeptFit, kept_fit, random_states, set_random_states
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
@@ -170,7 +169,7 @@ def fit_network(
     and takes its draws from the generator. It begins with the weights of ``start_from`` where name and shape agree.
 
     Where the memory of a card is too small for a batch, the fit begins anew with half as many windows in one, with a
-    FewerWarning that says so.
+    notice that says so.
 
     Raises TrainingError where the loss is not finite. Raises CheckpointError where ``start_from`` has nothing in common
     with the network. Raises SettingsError where not even one window has room on the card.
@@ -187,7 +186,7 @@ def fit_network(
 
 
 def _fewer_windows(settings: TrainingSettings, fault: torch.cuda.OutOfMemoryError) -> int:
-    """Return half of a batch that the card has no memory for, and warn of it.
+    """Return half of a batch that the card has no memory for, and say so.
 
     Raises SettingsError of a batch of a single window.
     """
@@ -198,11 +197,9 @@ def _fewer_windows(settings: TrainingSettings, fault: torch.cuda.OutOfMemoryErro
             "shorter windows, or --device cpu"
         ) from fault
     fewer = settings.batch_size // 2
-    warnings.warn(
+    notice(
         f"the card has not the memory for batches of {settings.batch_size} windows: the fit begins anew with {fewer} "
-        f"(training.batch_size={fewer} does so at once)",
-        FewerWarning,
-        stacklevel=3,
+        f"(training.batch_size={fewer} does so at once)"
     )
     return fewer
 
@@ -339,9 +336,15 @@ class Optimisation:
     """The one step of training: loss, gradients, clipping, AdamW (which decays matrices only) on its schedule."""
 
     def __init__(
-        self, network: nn.Module, engine: Engine, settings: TrainingSettings | PretrainingSettings, n_steps: int
+        self,
+        network: nn.Module,
+        engine: Engine,
+        settings: TrainingSettings | PretrainingSettings,
+        n_steps: int,
+        group: Group | None = None,
     ) -> None:
         self._network, self._engine, self._gradient_clip = network, engine, settings.gradient_clip
+        self._group = group
         decayed = [p for p in network.parameters() if p.ndim >= 2]
         plain = [p for p in network.parameters() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -357,6 +360,8 @@ class Optimisation:
             loss = loss_of_batch()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._group is not None:
+            self._group.average(self._network.parameters())
         nn.utils.clip_grad_norm_(self._network.parameters(), self._gradient_clip)
         self._optimiser.step()
         self._schedule.step()

@@ -25,8 +25,9 @@ Natural Language Supervision", ICML 2021, doi:10.48550/arXiv.2103.00020.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -49,6 +50,7 @@ from biopercept.model.layers import initialise
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import TokenSettings, hide_tokens, token_layout
 from biopercept.progress import steps
+from biopercept.ranks import Ranks
 from biopercept.store.prepared import WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.checkpoint import (
@@ -63,7 +65,7 @@ from biopercept.training.checkpoint import (
     take_weights,
     write_model_folder,
 )
-from biopercept.training.engine import Engine, engine_for, seed_for, seeded, threads
+from biopercept.training.engine import Engine, Group, engine_for, group_of, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation
 from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
 from biopercept.training.resuming import KeptFit, kept_fit, random_states, resuming_until_written, set_random_states
@@ -111,30 +113,54 @@ class PretextNetwork(nn.Module):
             initialise(self.truths)
 
     def forward(
-        self, inputs: TokenInputs, generator: torch.Generator | None = None, parts: Sequence[IntArray] = ()
+        self,
+        inputs: TokenInputs,
+        generator: torch.Generator | None = None,
+        parts: Sequence[IntArray] = (),
+        group: Group | None = None,
     ) -> Tensor:
         """Return the objective's loss on a batch of windows, a number; 0 where the batch offers nothing to learn.
 
         ``parts`` are positions of windows with like sensors, which are encoded together (see ``batches``); none: all.
-        What is hidden, queried and compared is of the whole batch all the same.
+        In a ``group`` this process computes some of the windows. What is hidden, queried and
+        compared is of the whole batch all the same.
         """
         inputs = self.network.fusion.settings.part_read(inputs)
         if self.settings.objective == ALIGNMENT:
-            return self._alignment(inputs, generator, parts)
+            return self._alignment(inputs, generator, parts, group)
         visible, hidden = self.hide(inputs, generator)
         patches = [self._ask(s, h, generator) for s, h in zip(inputs.sensors, hidden, strict=True) if bool(h.any())]
         if not patches:
             return self._nothing()
         queries, truths = zip(*patches, strict=True)
+        if group is None:
+            predicted = self._predicted(visible, queries, generator, parts)
+        else:
+            rows = group.rows(len(truths[0]))
+            mine = self._predicted(
+                visible.rows(rows), [q.rows(rows) for q in queries], group.generator, group.parts(parts)
+            )
+            predicted = group.gathered(mine, len(truths[0]))
+        pairs = zip(queries, predicted, truths, strict=True)
+        if self.settings.objective == MASKED:
+            losses = [patch_loss(t, v, q.is_asked) for q, t, v in pairs]
+        else:
+            losses = [self._contrast(q, t, v) for q, t, v in pairs]
+        return torch.stack(losses).mean()  # every signal weighs the same
+
+    def _predicted(
+        self,
+        visible: TokenInputs,
+        queries: Sequence[PatchQueries],
+        generator: torch.Generator | None,
+        parts: Sequence[IntArray],
+    ) -> Sequence[Tensor]:
+        """Return for each query its patches (B, Q, L), or what stands for them where they are told apart (B, Q, D)."""
         latents = self._encode(visible, generator, parts)
         if self.settings.objective == MASKED:
-            predicted = self.network.read_out(latents, generator, patches=queries).patches
-            losses = [patch_loss(t, v, q.is_asked) for t, v, q in zip(predicted, truths, queries, strict=True)]
-        else:
-            vectors = [self.network.query_codes.of_patches(q) for q in queries]
-            predicted = tuple(self.network.decode(latents, vectors, generator))
-            losses = [self._contrast(q, t, v) for q, t, v in zip(queries, predicted, truths, strict=True)]
-        return torch.stack(losses).mean()  # every signal weighs the same
+            return self.network.read_out(latents, generator, patches=queries).patches
+        vectors = [self.network.query_codes.of_patches(q) for q in queries]
+        return tuple(self.network.decode(latents, vectors, generator))
 
     def hide(
         self, inputs: TokenInputs, generator: torch.Generator | None = None
@@ -171,7 +197,13 @@ class PretextNetwork(nn.Module):
 
         return in_order(parts, encode)
 
-    def _alignment(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
+    def _alignment(
+        self,
+        inputs: TokenInputs,
+        generator: torch.Generator | None,
+        parts: Sequence[IntArray],
+        group: Group | None,
+    ) -> Tensor:
         mask = torch.cat(inputs.masks(), 1)
         layout = token_layout(inputs, mask)
         has = torch.stack([(mask & (layout.sensor == s)).any(1) for s in range(layout.n_sensors)], 1)  # (B, S)
@@ -180,13 +212,19 @@ class PretextNetwork(nn.Module):
             return self._nothing()
         chosen = int(torch.randint(len(pairs), (1,), device=mask.device, generator=generator))
         rows = has[:, pairs[chosen][0]] & has[:, pairs[chosen][1]]
-        one, other = (
-            self.network.read_out(
-                self._encode(inputs.with_mask(mask & (layout.sensor == sensor)), generator, parts), generator
-            ).tasks[SUMMARY][rows]
-            for sensor in pairs[chosen]
-        )
+        alone = [inputs.with_mask(mask & (layout.sensor == sensor)) for sensor in pairs[chosen]]
+        if group is None:
+            summaries = [self._summary(one, generator, parts) for one in alone]
+        else:
+            mine, own_parts = group.rows(len(mask)), group.parts(parts)
+            computed = [self._summary(one.rows(mine), group.generator, own_parts) for one in alone]
+            summaries = group.gathered(computed, len(mask))
+        one, other = (summary[rows] for summary in summaries)
         return contrastive_loss(one, other, self.settings.temperature, both_ways=True)
+
+    def _summary(self, inputs: TokenInputs, generator: torch.Generator | None, parts: Sequence[IntArray]) -> Tensor:
+        summary: Tensor = self.network.read_out(self._encode(inputs, generator, parts), generator).tasks[SUMMARY]
+        return summary
 
     def _nothing(self) -> Tensor:
         nothing: Tensor = 0.0 * self.network.core.latents().sum()
@@ -233,6 +271,7 @@ class PretrainingRequest:
     * ``studies``: one for each study, of :func:`unlabelled_inputs`; every subject in them is used.
     * ``start_from``: weights to begin with, where name and shape agree.
     * ``on_epoch``: given ``(epoch, loss)`` after each epoch.
+    * ``group``: of the processes that do this together; None: this one alone.
     """
 
     studies: tuple[WindowInputs, ...]
@@ -243,13 +282,15 @@ class PretrainingRequest:
     seed: int
     start_from: Mapping[str, torch.Tensor] | None = None
     on_epoch: LossReport | None = None
+    group: Group | None = None
 
 
 def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
     """Return a network pretrained on the windows of some studies.
 
-    Raises SettingsError where studies disagree on the features of a group. Raises TrainingError where the loss is not
-    finite. Raises CheckpointError where ``start_from`` has nothing in common with the network.
+    Raises SettingsError where studies disagree on the features of a group, or batches are too small to be shared.
+    Raises TrainingError where the loss is not finite. Raises CheckpointError where ``start_from`` has nothing in common
+    with the network. Raises UnfinishedError where another process of the group has ended.
     """
     studies, settings, engine, seed = request.studies, request.settings, request.engine, request.seed
     vocabulary = joint_vocabulary(studies)
@@ -264,20 +305,23 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
         if request.start_from is not None:
             take_weights(pretext.network, request.start_from)
         noise = torch.Generator(engine.device).manual_seed(seed)
-        optimisation = Optimisation(pretext, engine, settings, n_steps * settings.n_epochs)
+        _require_windows(request)
+        optimisation = Optimisation(pretext, engine, settings, n_steps * settings.n_epochs, request.group)
         kept = stack.enter_context(_kept_pretraining(request, pretext))
-        if kept.read():
+        if _read(kept, request.group):
             history = _taken(kept, pretext, optimisation, (generator, noise))
         done = stack.enter_context(
             steps("epoch", settings.n_epochs, done=len(history), is_kept=kept.is_on, is_result=False)
         )
         for epoch in range(len(history) + 1, settings.n_epochs + 1):
             total = 0.0
+            if request.group is not None:
+                request.group.seed(engine.device, seed, epoch)
             for step in range(n_steps):
                 study = int(torch.multinomial(sizes, 1, generator=generator))
                 n_rows = min(settings.batch_size, len(studies[study].windows))
                 rows = torch.multinomial(chances[study], n_rows, generator=generator).numpy()  # none twice in a batch
-                loss = optimisation.step(partial(_loss, pretext, sources[study], rows, noise))
+                loss = optimisation.step(partial(_loss, pretext, sources[study], rows, noise, request.group))
                 if not math.isfinite(loss):
                     raise TrainingError(
                         f"the pretraining loss is not finite at epoch {epoch}, step {step + 1}; "
@@ -295,11 +339,31 @@ def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
     return PretrainedNetwork(pretext.network.cpu().eval(), vocabulary, tuple(history))
 
 
+def _require_windows(request: PretrainingRequest) -> None:
+    """Raise SettingsError where a batch has fewer windows than there are processes."""
+    least = min(request.settings.batch_size, *(len(study.windows) for study in request.studies))
+    if request.group is not None and least < (n := request.group.ranks.n_ranks):
+        raise SettingsError(f"{n} processes share batches of {least} windows; each needs one: start fewer of them")
+
+
+def _read(kept: KeptFit, group: Group | None) -> bool:
+    """Take the state that an earlier run left, the first process's in all; return whether there is one."""
+    is_there = kept.read()
+    if group is None:
+        return is_there
+    state = group.same((kept.tensors, kept.values) if is_there else None)
+    if state is not None:
+        kept.tensors, kept.values = state
+    return state is not None
+
+
 def _kept_pretraining(request: PretrainingRequest, pretext: nn.Module) -> AbstractContextManager[KeptFit]:
     """Return the state of a pretraining by what it depends on: the data by its windows and statistics."""
     rows = [rows for s in request.studies for rows in (s.windows.recording, s.windows.onset)]
     data = [(s.fit(s.windows.subjects).to_json(), s.settings, s.step_seconds) for s in request.studies]
-    return kept_fit(pretext, *rows, data, request.tokens, request.model, request.settings, request.engine, request.seed)
+    shared = () if request.group is None else (request.group.ranks.n_ranks,)
+    how = (request.tokens, request.model, request.settings, request.engine, request.seed, *shared)
+    return kept_fit(pretext, *rows, data, *how)
 
 
 def _taken(
@@ -312,8 +376,10 @@ def _taken(
     return [(int(epoch), loss) for epoch, loss in kept.values["history"]]
 
 
-def _loss(pretext: PretextNetwork, source: TokenSource, rows: IntArray, noise: torch.Generator) -> torch.Tensor:
-    loss: torch.Tensor = pretext(source.batch(rows), noise, source.layouts.parts(rows))
+def _loss(
+    pretext: PretextNetwork, source: TokenSource, rows: IntArray, noise: torch.Generator, group: Group | None
+) -> torch.Tensor:
+    loss: torch.Tensor = pretext(source.batch(rows), noise, source.layouts.parts(rows), group)
     return loss
 
 
@@ -355,10 +421,14 @@ class StoresRequest:
 
 @dataclass(frozen=True, eq=False)
 class PretrainedStores:
-    """A network pretrained on some stores: the names of their studies, and the loss of each epoch."""
+    """A network pretrained on some stores: the names of their studies, and the loss of each epoch.
+
+    ``is_written``: by this process, the first of those that torchrun started.
+    """
 
     studies: tuple[str, ...]
     history: tuple[tuple[int, float], ...]
+    is_written: bool = True
 
 
 def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossReport | None = None) -> PretrainedStores:
@@ -366,15 +436,19 @@ def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossRe
 
     Raises StudyError where a named subject is in no store, nobody is left, or the recordings have no window. Raises
     SettingsError, TrainingError, CheckpointError: as :func:`pretrain`, and where the model to start from cannot be
-    read. Raises OutputError where a file cannot be written.
+    read. Raises OutputError where a file cannot be written. Raises UnfinishedError where another process ended that
+    torchrun has started.
     """
     fit = request.fit
     assert fit.pretraining is not None
-    start = load_start(Path(fit.start_from)) if fit.start_from else None
-    engine = engine_for(request.device, fit.training.precision)
+    ranks = Ranks.of(os.environ)
     with ExitStack() as stack:
+        group = stack.enter_context(group_of(ranks))
+        start = load_start(Path(fit.start_from)) if fit.start_from else None
+        engine = engine_for(request.device, fit.training.precision, ranks)
         stores = [stack.enter_context(open_store(path)) for path in request.stores]
-        stack.enter_context(only_writer(output))
+        if ranks.is_first:
+            stack.enter_context(only_writer(output))
         stack.enter_context(threads(fit.training.n_threads))
         studies: list[WindowInputs] = []
         described: list[dict[str, Any]] = []
@@ -407,11 +481,13 @@ def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossRe
             seed=seed_for(request.seed, "pretrain"),
             start_from=None if start is None else start.weights_for(stores[0].feature_names, (), Path(fit.start_from)),
             on_epoch=on_epoch,
+            group=group,
         )
-        with resuming_until_written(output):
+        with resuming_until_written(output) if ranks.is_first else nullcontext():
             done = pretrain(pretraining)
-            save_pretrained(done, pretraining, described, output, seed=request.seed, start=start)
-    return PretrainedStores(tuple(row["study"] for row in described), done.history)
+            if ranks.is_first:
+                save_pretrained(done, pretraining, described, output, seed=request.seed, start=start)
+    return PretrainedStores(tuple(row["study"] for row in described), done.history, ranks.is_first)
 
 
 def _wanted(

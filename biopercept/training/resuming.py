@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biopercept.errors import SettingsError, TrainingError
+from biopercept.errors import SettingsError, TrainingError, UnfinishedError
 from biopercept.files import replacing
 from biopercept.progress import notice
 from biopercept.version import __version__
@@ -136,9 +139,10 @@ class KeptFit:
         """
         if self.work is None:
             return
-        self.tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-        self.values = {**values, "seconds": self.work.seconds}
-        self._is_new = True
+        copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        # Values may hold a list that grows before the next state, and a stop may come at any moment.
+        plain = deepcopy({**values, "seconds": self.work.seconds})
+        self.tensors, self.values, self._is_new = copies, plain, True
         if time.monotonic() - self._written >= SECONDS:
             self.write()
 
@@ -225,9 +229,24 @@ def kept_fit(network: nn.Module, *of_what: object) -> Iterator[KeptFit]:
     one = KeptFit(path, work)
     try:
         yield one
-    except (KeyboardInterrupt, SystemExit):
-        one.write()
+    except (KeyboardInterrupt, SystemExit, UnfinishedError):
+        with _undisturbed():
+            one.write()
         raise
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore further stops while the block runs, which ends what was stopped: torchrun and hasty users stop twice."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in stops}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def random_states(generators: Sequence[torch.Generator]) -> dict[str, Tensor]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biopercept.cli.terminal import print_text, say
-from biopercept.files import write_text
+from biopercept.files import refuse_existing, write_text
 from measurements import hearts_page, quality_page, shapes_page, signals_page, studies_page
 from measurements import times as times_page
+from measurements.people import write_people
 from measurements.studies import ARMS, BASELINES, CHOOSING, NETWORK, Place
 
 if TYPE_CHECKING:
@@ -71,6 +72,18 @@ def shapes(
     """Settings from the data beside presets and baselines on made studies of many shapes; half an hour."""
     write_text(output, shapes_page.page(folder, seeds, names or (), stores or (), _show))
     print_text(str(output))
+
+
+@app.command()
+def people(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The study; it must not be there.")],
+    n_people: Annotated[int, typer.Option("--people", min=1, help="How many made people.")] = 500,
+    stage_seconds: Annotated[int, typer.Option(min=20, help="Length of each of their seven stages.")] = 20,
+) -> None:
+    """Write a study of many made people, by which the tables of docs/scaling.md were measured; a second for each."""
+    refuse_existing(folder, overwrite=False)
+    write_people(folder, n_people, stage_seconds)
+    print_text(str(folder))
 
 
 @app.command()

@@ -506,6 +506,8 @@ def test_the_command_names_what_failed_and_exits_1(study: Path, tmp_path: Path) 
     result = CliRunner().invoke(app, [str(study), "-o", str(tmp_path / "made.h5"), "--set", "windows.step_seconds=20"])
     assert result.exit_code == 1, result.output
     assert "failed: S02.csv: the file is empty (0 bytes)" in result.stderr
+    assert "1 of 3 recordings failed (" in result.stderr
+    assert "says why; the others are in the store), which is exit code 1" in result.stderr
     assert "3 recordings: 2 prepared, 0 reused, 1 failed" in result.stdout
     with open_store(tmp_path / "made.h5") as store:
         assert store.step_seconds == 20.0
@@ -543,9 +545,19 @@ def test_parts_of_a_study_give_the_store_and_the_log_of_one_process(
     ]
     assert tables[0] == tables[1]
     assert sorted(path.name for path in together.parent.iterdir()) == ["made.h5", "made.log.csv"]
-    with pytest.raises(UnfinishedError, match="2 of 3 recordings are not done: S02 lab, S03 lab; run what is missing"):
-        shared(study, together, None)  # what failed is tried again by the next run
+    log = log_path(together).read_text()
+    for _ in range(2):  # all is written: what failed is said again, and nothing is missing
+        again = shared(study, together, None)
+        assert statuses(again) == ["reused", "failed", "failed"]
+        assert "not one" in again.rows[1].message or "S02" in again.rows[1].message
+    assert [row["message"] for row in csv.DictReader(log_path(together).read_text().splitlines())][1:] == [
+        row["message"] for row in csv.DictReader(log.splitlines())
+    ][1:]
     assert together.read_bytes() == alone.read_bytes()
+    with pytest.raises(UnfinishedError, match=r"^part 1 of 2 is done; 1 of 3 recordings are not done: S02 lab"):
+        shared(study, together, Part(1, 2))
+    with pytest.raises(UnfinishedError, match=r"^1 of 3 recordings are not done: S02 lab"):
+        shared(study, together, None)  # a part was begun again, so what failed before is being tried
 
 
 def test_a_part_does_not_do_again_what_is_finished_even_where_it_ended_before_it_said_so(

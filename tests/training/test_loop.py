@@ -14,7 +14,7 @@ from biopercept.data.batches import TokenSource, vocabulary_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import FewerWarning, SettingsError, TrainingError
+from biopercept.errors import SettingsError, TrainingError
 from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
 from biopercept.model.tokens import TokenSettings
 from biopercept.training.engine import Engine, engine_for, seeded
@@ -196,7 +196,7 @@ def test_a_card_without_room_for_a_batch_gets_half_and_says_so(
     source = TokenSource(inputs, at_once.population, TokenSettings(), torch.device("cpu"))
     whole = predict_windows(at_once.network, inputs.windows.tasks, source, rows)["stress"]
     card = _Card(8, monkeypatch)
-    with pytest.warns(FewerWarning, match=r"batches of \d+ windows: the fit begins anew with (16|8) ") as caught:
+    with pytest.warns(UserWarning, match=r"batches of \d+ windows: the fit begins anew with (16|8) ") as caught:
         _, found = fitted(made, made.study(5), settings=BRIEF)
     assert [int(str(one.message).split("batches of ")[1].split()[0]) for one in caught] == [32, 16]
     assert max(card.sizes) == 8
@@ -204,5 +204,5 @@ def test_a_card_without_room_for_a_batch_gets_half_and_says_so(
     halves = predict_windows(at_once.network, inputs.windows.tasks, source, rows)["stress"]
     assert np.allclose(halves, whole, atol=1e-6)
     card.most = 0
-    with pytest.warns(FewerWarning), pytest.raises(SettingsError, match="not the memory for a single window"):
+    with pytest.warns(UserWarning), pytest.raises(SettingsError, match="not the memory for a single window"):
         fitted(made, made.study(5), settings=BRIEF)

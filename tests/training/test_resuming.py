@@ -264,3 +264,30 @@ def test_states_lie_hidden_beside_the_output_until_it_is_written(
     with resuming_until_written(Path("model")):
         fit_perceiver_io(request(made, seed=2))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stop_while_an_epoch_is_told_leaves_the_state_of_the_epoch_before(made: ModuleType, tmp_path: Path) -> None:
+    inputs = unlabelled_inputs(
+        made.study(2),
+        NormalisationSettings(),
+        TokenSettings(),
+        length_seconds=made.LENGTH,
+        step_seconds=made.STEP,
+        feature_names=made.FEATURES,
+    )
+    settings = PretrainingSettings(n_epochs=4, batch_size=64, n_queries=4)
+    asked_for = PretrainingRequest((inputs,), TokenSettings(), SMALL, settings, ENGINE, 0)
+
+    def stop(epoch: int, _loss: float) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt  # its loss is in the history, its weights are not in the state yet
+
+    with pytest.raises(KeyboardInterrupt), resuming(tmp_path / "fit"):
+        pretrain(replace(asked_for, on_epoch=stop))
+    epochs: list[int] = []
+    with resuming(tmp_path / "fit"):
+        went_on = pretrain(replace(asked_for, on_epoch=lambda epoch, _loss: epochs.append(epoch)))
+    whole = pretrain(asked_for)
+    assert epochs == [3, 4]
+    assert went_on.history == whole.history
+    assert all(torch.equal(went_on.weights[name], value) for name, value in whole.weights.items())
