@@ -71,6 +71,8 @@ _SENSORS = {
 }
 _COLUMNS = {
     "participant_id": "subject, subject id, participant, id, sub, person",
+    "participant": "subject, subject id, participant id, id, sub, person",
+    "condition": "label, class, task, stimulus, state",
     "recording": "file, run, record",
     "path": "file, filename, file name",
     "trial_type": "label, event, stimulus, marker, stage",
@@ -159,7 +161,7 @@ def _by_word(*tables: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return {word: tuple(dict.fromkeys(meant)) for word, meant in names.items()}
 
 
-_NAMES = _by_word(_MODELS, _SPLITS, _METRICS, _SETTINGS, _SCALINGS, _SENSORS, _COLUMNS, _DEVICES, _COMMANDS)
+_NAMES = _by_word(_MODELS, _SPLITS, _METRICS, _SETTINGS, _COLUMNS, _SCALINGS, _SENSORS, _DEVICES, _COMMANDS)
 _NAMES_OF_OPTIONS = _by_word(_OPTIONS)
 
 

@@ -116,7 +116,7 @@ def features(
     if not written.n_recordings:
         nothing_done(quiet=run.quiet)
     if written.courses:
-        _draw(written.courses, output)
+        _draw(written.courses, written.classes, output)
     if run.as_json:
         n_done, n_failed = written.n_recordings, len(written.failures)
         print_json(
@@ -133,11 +133,11 @@ def features(
         raise typer.Exit(1)
 
 
-def _draw(courses: tuple[MeanCourse, ...], output: Path) -> None:
+def _draw(courses: tuple[MeanCourse, ...], classes: tuple[str, ...], output: Path) -> None:
     from biopercept.files import write_bytes
     from biopercept.report.around import around_figure
 
-    write_bytes(output / "around.svg", around_figure(courses).svg)
+    write_bytes(output / "around.svg", around_figure(courses, classes).svg)
 
 
 def _around(rows: Rows) -> Around | None:

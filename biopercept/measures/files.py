@@ -36,6 +36,7 @@ from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
+from biopercept.tasks import Task
 from biopercept.typed_values import did_you_mean
 from biopercept.version import __version__
 
@@ -125,13 +126,17 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class WrittenFeatures:
-    """What was written: the table, the recordings and rows in it, title and message of each failure, mean courses."""
+    """What was written: the table, the recordings and rows in it, title and message of each failure, mean courses.
+
+    ``classes`` are those of the tasks of the studies that were measured, in their order; empty of files.
+    """
 
     table: Path
     n_recordings: int
     n_rows: int
     failures: tuple[tuple[str, str], ...]
     courses: tuple[MeanCourse, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def write_features(
@@ -171,7 +176,8 @@ def write_features(
     n_rows = sum(len(one.label) for one in done)
     events = [(_who(one.source), one.features) for one in outcomes if one.features is not None]
     courses = () if request.around is None else _write_averages(request, output, events, names)
-    return WrittenFeatures(table, len(done), n_rows, failures, courses)
+    tasks = (task for source in sources if source.study is not None for task in source.study.tasks.values())
+    return WrittenFeatures(table, len(done), n_rows, failures, courses, Task.classes_of(tasks))
 
 
 def _refuse_unknown_labels(request: FeaturesRequest, sources: Sequence[Source]) -> None:

@@ -19,7 +19,6 @@ from biopercept.errors import ranged
 from biopercept.files import signed_page, write_text
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Signal
-from biopercept.report.drawing import colours
 from biopercept.report.recordings.strips import when
 from biopercept.report.template import HERE, asset, carried, environment, uplot_licence
 from biopercept.report.text import NOT_DEFINED, Table, count, duration, shown
@@ -105,9 +104,7 @@ def _level(one: Packed, blobs: list[bytes]) -> dict[str, Any]:
 
 def _beside_signals(timeline: Timeline, blobs: list[bytes]) -> dict[str, Any]:
     """Return what the script reads, without the levels of the signals."""
-    names = tuple(dict.fromkeys(label.label for label in timeline.labels))
-    classes = tuple(dict.fromkeys(name for track in timeline.predictions for name in track.classes))
-    shades = {shown(name): shade for name, (shade, _) in colours(classes, names).items()}
+    shades = {shown(name): shade for name, shade in timeline.shades.items()}
     reasons = next((quality.names for quality in timeline.quality.values()), ())
 
     def add(streams_and_data: tuple[list[dict[str, Any]], bytes]) -> dict[str, Any]:
