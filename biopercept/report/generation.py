@@ -10,8 +10,8 @@ from biopercept.results.reading import CountedEstimate
 
 _READING = (
     "Errors are computed within each test subject and averaged over subjects; brackets are 95 % bootstrap intervals "
-    "over subjects; differences are paired, network minus the strongest imputation baseline, below 0 where the network is "
-    "better."
+    "over subjects; differences are paired, network minus the strongest imputation baseline, below 0 where the network "
+    "is better."
 )
 
 
