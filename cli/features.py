@@ -60,6 +60,9 @@ class FeaturesRun(options.Run):
     table: Annotated[str, options.run_option("--format", metavar="csv|tsv|parquet", help="How tables are written.")] = (
         "csv"
     )
+    also: Annotated[
+        str | None, options.run_option("--also", metavar="bids", help="For other tools: bids (derivatives).")
+    ] = None
     pages: Annotated[
         bool, options.run_option("--pages", help="A page per recording: what was found, to be judged.")
     ] = False
@@ -87,6 +90,9 @@ def features(
     from biopercept.measures.files import FeaturesRequest, write_features
     from biopercept.preprocessing.derived import DEVICE_DISAGREES
 
+    for name in options.listed(run.also) or ():
+        if name != "bids":
+            raise SettingsError(f"--also names {name!r}; allowed is bids; tables are csv, tsv or parquet by --format")
     claim(output, overwrite=run.overwrite, inputs=paths)
     request = FeaturesRequest(
         paths=tuple(paths),
@@ -101,6 +107,7 @@ def features(
         around=_around(rows),
         pages=_pages() if run.pages else None,
         overrides=data.overrides,
+        has_bids=bool(options.listed(run.also)),
     )
     with recording_progress("measuring", quiet=run.quiet, verbose=run.verbose) as show:
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from biopercept.derivatives import Derivatives, clear_derivatives
 from biopercept.errors import SettingsError
 from biopercept.files import replacing, write_json, write_table
 from biopercept.loaders.recognition import SignalOverride
@@ -95,6 +96,7 @@ class FeaturesRequest:
     ``rows`` says what a row is of (windows, events, whole); ``events`` is the study whose events they are, None where
     they are not of events. ``hrv`` adds the full set of heart rate variability; ``pages`` is None where no pages are
     wanted; rows are around events where ``around`` is given. ``overrides`` is what the user says of channels of files.
+    ``has_bids``: a derivative data set of BIDS is written, too.
     """
 
     paths: tuple[Path, ...]
@@ -109,6 +111,7 @@ class FeaturesRequest:
     pages: Pages | None = None
     around: Around | None = None
     overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
+    has_bids: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +174,9 @@ def write_features(
     write_json(output / f"{stem}.json", _dictionary(request, names))
     write_table(output / "failures.csv", ("recording", "message"), failures)
     write_table(output / "notes.csv", (*OF_A_ROW[:3], "note"), _notes(done))
+    clear_derivatives(output)
+    if request.has_bids and done:
+        _write_bids(done, output)
     if request.pages is not None and len(sources) > 1:
         request.pages.write_index(outcomes, output / "pages")
     n_rows = sum(len(one.label) for one in done)
@@ -178,6 +184,27 @@ def write_features(
     courses = () if request.around is None else _write_averages(request, output, events, names)
     tasks = (task for source in sources if source.study is not None for task in source.study.tasks.values())
     return WrittenFeatures(table, len(done), n_rows, failures, courses, Task.classes_of(tasks))
+
+
+def _write_bids(done: Sequence[RecordingFeatures], output: Path) -> None:
+    """Write the rows of each recording as a derivative of BIDS, with what each column is."""
+    derivatives = Derivatives(output, "features", "features of recordings")
+    for one in done:
+        measures = one.measures
+        columns: dict[str, Sequence[Any]] = {
+            "onset": measures.onset, "duration": measures.duration, "trial_type": one.label
+        }  # fmt: skip
+        columns |= {name: measures.values[:, place] for place, name in enumerate(measures.names)}
+        described = {name: _of_bids(name) for name in measures.names}
+        label = {"Description": "label of the window or event; n/a where it has none"}
+        derivatives.write((one.subject, one.session, one.recording), columns, {"trial_type": label, **described})
+    derivatives.describe()
+
+
+def _of_bids(name: str) -> dict[str, str]:
+    """Return what a column is in the words of a sidecar of BIDS."""
+    column = column_of(name)
+    return {"Description": column.definition} | ({"Units": column.unit} if column.unit else {})
 
 
 def _refuse_unknown_labels(request: FeaturesRequest, sources: Sequence[Source]) -> None:

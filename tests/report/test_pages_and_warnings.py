@@ -176,7 +176,8 @@ def test_numbers_no_better_than_their_mean_or_than_a_probe_are_said_to_be() -> N
     [beaten] = sentences(number_validations=(numbers(), numbers("clock-only", mae=3.5)))
     assert beaten.startswith("The probe clock-only errs by 3.500 [2.500, 4.500] in load where ridge errs by 4.000")
     assert "the probe is of" not in beaten
-    [apart] = sentences(number_validations=(numbers(), numbers("clock-only", mae=3.5, split="k-fold", n_folds=5)))
+    of_folds = replace(numbers("clock-only", mae=3.5), split="k-fold", n_folds=5)
+    [apart] = sentences(number_validations=(numbers(), of_folds))
     assert apart.endswith(
         "(the probe is of k-fold over subjects, 5 folds; the scores beside it are of leave one subject out, 20 folds)."
     )
