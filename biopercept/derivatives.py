@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Derivatives:
     def write(
         self,
         who: tuple[str, str, str],
-        columns: Mapping[str, Sequence[Any]],
+        columns: Mapping[str, Iterable[Any]],
         sidecar: Mapping[str, Any],
     ) -> Path:
         """Write the table of a recording and the JSON beside it, and return where.

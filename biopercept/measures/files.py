@@ -9,7 +9,7 @@ each thing that was masked, left out, corrected or doubtful. Where pages are wan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ def _write_bids(done: Sequence[RecordingFeatures], output: Path) -> None:
     derivatives = Derivatives(output, "features", "features of recordings")
     for one in done:
         measures = one.measures
-        columns: dict[str, Sequence[Any]] = {
+        columns: dict[str, Iterable[Any]] = {
             "onset": measures.onset, "duration": measures.duration, "trial_type": one.label
         }  # fmt: skip
         columns |= {name: measures.values[:, place] for place, name in enumerate(measures.names)}

@@ -91,7 +91,7 @@ def score_table(validations: Sequence[CrossValidation]) -> Table:
         }
         for run in validations
     ]
-    title = f"Scores: mean over subjects [95 % bootstrap interval over subjects{_resamples(validations)}]"
+    title = "Scores: mean over subjects [95 % bootstrap interval over subjects]"
     return Table.of(title, rows, ("Model", "Normalisation", "Split", "Labels of training subjects"))
 
 
@@ -524,13 +524,6 @@ def _stopping(run: CrossValidation) -> str:
 def fitted_on_words(external: ExternalModel) -> str:
     """Return "8 subjects of study A and 3 subjects of study B"."""
     return listed([f"{count(part.n_subjects, 'subject')} of study {shown(part.study)}" for part in external.fitted_on])
-
-
-def _resamples(validations: Sequence[CrossValidation]) -> str:
-    """Return of how many resamples the intervals are, where that is one number for all."""
-    numbers = {_setting(run.config, "evaluation", "n_bootstrap") for run in validations}
-    [n] = numbers if len(numbers) == 1 else [None]
-    return "" if n is None else f", {n:,.0f} resamples"
 
 
 def _intervals(run: CrossValidation) -> str:
