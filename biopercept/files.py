@@ -298,6 +298,43 @@ def _flock(handle: int, *, is_shared: bool) -> None:
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
+FILE_ENDINGS = frozenset(
+    f".{ending}"
+    for kind in (
+        "csv tsv txt md json yaml yml xml xls xlsx ods parquet rds",
+        "htm html pdf doc docx rtf tex bmp gif jpg jpeg png svg",
+        "h5 hdf5 mat npy npz pickle pkl onnx pt pth",
+        "edf bdf fif set xdf gz bz2 tar zip",
+    )
+    for ending in kind.split()
+)
+"""Endings of files that a user may expect where something else is written, or a folder; v1.2 is none."""
+
+
+def refuse_ending(output: Path, what: str, endings: Sequence[str] = ()) -> None:
+    """Refuse an output whose name promises another kind of file than what is written.
+
+    Names without one of :data:`FILE_ENDINGS` pass, and so does a folder that is there where a folder is written.
+
+    Parameters
+    ----------
+    what : str
+        What is written, with its article, for the sentence: "a store".
+    endings : sequence of str
+        Of that file, the usual one first; empty where a folder is written.
+
+    Raises OutputError with exit code 2.
+    """
+    ending = output.suffix.lower()
+    if ending not in FILE_ENDINGS or ending in endings or (not endings and is_folder(output)):
+        return
+    right = output.with_suffix(endings[0] if endings else "")
+    kind = f"{what} ends in {' or '.join(endings)}" if endings else f"{what} is a folder of files"
+    fault = OutputError(f"{output} ends in {ending}, and {kind}; give another output, such as {right}")
+    fault.exit_code = 2
+    raise fault
+
+
 def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True, beside: str = "") -> None:
     """Refuse an output that exists and is not empty, or is a file where a folder is written.
 
@@ -315,17 +352,19 @@ def refuse_existing(output: Path, *, overwrite: bool, is_folder: bool = True, be
         raise fault
 
 
-def refuse_inputs(output: Path, inputs: Iterable[Path], *, is_in_study_allowed: bool = True) -> None:
+def refuse_inputs(
+    output: Path, inputs: Iterable[Path], *, is_in_study_allowed: bool = True, is_within_allowed: bool = False
+) -> None:
     """Refuse, overwriting or not, an output that is what is read, or lies in a folder of recordings that is read.
 
-    The folder of a study, or of a BIDS data set, may hold results, where that is allowed. Raises OutputError with exit
-    code 2.
+    The folder of a study, or of a BIDS data set, may hold results, where that is allowed; ``is_within_allowed``: what
+    is read are results, and others may lie in their folder. Raises OutputError with exit code 2.
     """
     place = output.resolve()
     for path in inputs:
         source = path.resolve()
         is_study = any(is_file(source / name) for name in ("study.yaml", "dataset_description.json"))
-        is_within = source in place.parents and not (is_in_study_allowed and is_study)
+        is_within = source in place.parents and not (is_within_allowed or (is_in_study_allowed and is_study))
         if source == place or is_within:
             what = "is what is read" if source == place else f"lies in {path}, which is read"
             fault = OutputError(f"{output} {what}; choose another output")

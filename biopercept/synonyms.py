@@ -79,6 +79,11 @@ _COLUMNS = {
     "sex": "gender",
     "age": "years",
 }
+_PARTS_OF_NAMES = {
+    "participant": "subject, subject id, participant id, id, sub, person",
+    "condition": "label, class, task, stimulus, state",
+    "recording": "run, record",
+}
 _DEVICES = {"cuda": "gpu, nvidia"}
 _COMMANDS = {
     "train": "fit, learn, training",
@@ -159,7 +164,9 @@ def _by_word(*tables: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return {word: tuple(dict.fromkeys(meant)) for word, meant in names.items()}
 
 
-_NAMES = _by_word(_MODELS, _SPLITS, _METRICS, _SETTINGS, _SCALINGS, _SENSORS, _COLUMNS, _DEVICES, _COMMANDS)
+_NAMES = _by_word(
+    _MODELS, _SPLITS, _METRICS, _SETTINGS, _PARTS_OF_NAMES, _COLUMNS, _SCALINGS, _SENSORS, _DEVICES, _COMMANDS
+)
 _NAMES_OF_OPTIONS = _by_word(_OPTIONS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -98,6 +99,11 @@ class Task:
     def class_names(self) -> tuple[str, ...]:
         """Return the classes in the order of the study file."""
         return tuple(self.classes)
+
+    @staticmethod
+    def classes_of(tasks: Iterable[Task]) -> tuple[str, ...]:
+        """Return the classes of several tasks in the order of the study file, each once."""
+        return tuple(dict.fromkeys(name for task in tasks for name in task.classes))
 
     @property
     def labels(self) -> tuple[str, ...]:

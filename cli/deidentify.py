@@ -32,7 +32,7 @@ class Kept:
 
 def deidentify(
     source: Annotated[Path, typer.Argument(metavar="PATH", help="An EDF or BDF file, or a folder with such files.")],
-    output: options.Output,
+    output: options.PlainOutput,
     kept: Kept = Kept(),
     run: options.Run = options.Run(),
 ) -> None:
@@ -44,10 +44,15 @@ def deidentify(
 
     Example: biopercept deidentify S01.edf -o clean/S01.edf
     """
-    from biopercept.files import refuse_existing, refuse_inputs
+    from biopercept.files import refuse_ending, refuse_existing, refuse_inputs
     from biopercept.prepare.deidentification import deidentify as written_without_names
 
     is_folder = source.is_dir()
+    _refuse_results(source)
+    if is_folder:
+        refuse_ending(output, "what is written of a folder")
+    elif not output.is_dir():
+        refuse_ending(output, f"what is written of {source.name}", (source.suffix.lower(),))
     refuse_inputs(output, (source,), is_in_study_allowed=False)
     if is_folder:
         claim(output, overwrite=run.overwrite)
@@ -92,6 +97,20 @@ def _files(source: Path, output: Path) -> Iterator[tuple[str, Path, Path]]:
     for file in files:
         name = file.relative_to(source)
         yield str(name), file, output / name
+
+
+def _refuse_results(source: Path) -> None:
+    """Refuse what a command of this package wrote: no header of its tables names a person, and no EDF is a recording.
+
+    Raises RecordingError.
+    """
+    from biopercept.loaders.outputs import maker_of
+
+    if source.exists() and (maker := maker_of(source)):
+        raise RecordingError(
+            f"{source}: written by {maker}, and no recordings; names are removed from recordings, before results are "
+            "made of them"
+        )
 
 
 def _n_others(source: Path) -> int:

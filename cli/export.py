@@ -7,13 +7,12 @@ from typing import Annotated
 import typer
 
 from . import options
-from .claims import claim
 from .terminal import print_json, say
 
 
 def export(
     model: options.SavedModel,
-    output: options.Output,
+    output: options.NetworkOutput,
     modalities: Annotated[
         str | None,
         typer.Option("--modalities", metavar="NAME,NAME...", help="Signals the file shall read; all if left out."),
@@ -27,10 +26,14 @@ def export(
     Example: biopercept export stress-wrist -o stress.onnx
     """
     from biopercept.errors import OutputError
-    from biopercept.inference.onnx_export import TOLERANCE, check_export, export_onnx
+    from biopercept.files import refuse_existing
+    from biopercept.inference.onnx_export import TOLERANCE, check_export, export_onnx, refuse_without_exporter
     from biopercept.training.checkpoint import load_model
 
-    claim(output, overwrite=run.overwrite)
+    if output.is_dir():
+        raise OutputError(f"{output} is a folder; name the file, such as {output / 'model.onnx'}")
+    refuse_existing(output, overwrite=run.overwrite, is_folder=False)
+    refuse_without_exporter()
     checkpoint = load_model(model)
     chosen = options.listed(modalities)
     say("exporting; this takes a minute", quiet=run.quiet)

@@ -60,6 +60,9 @@ class FeaturesRun(options.Run):
     table: Annotated[str, options.run_option("--format", metavar="csv|tsv|parquet", help="How tables are written.")] = (
         "csv"
     )
+    also: Annotated[
+        str | None, options.run_option("--also", metavar="bids", help="For other tools: bids (derivatives).")
+    ] = None
     pages: Annotated[
         bool, options.run_option("--pages", help="A page per recording: what was found, to be judged.")
     ] = False
@@ -87,6 +90,9 @@ def features(
     from biopercept.measures.files import FeaturesRequest, write_features
     from biopercept.preprocessing.derived import DEVICE_DISAGREES
 
+    for name in options.listed(run.also) or ():
+        if name != "bids":
+            raise SettingsError(f"--also names {name!r}; allowed is bids; tables are csv, tsv or parquet by --format")
     claim(output, overwrite=run.overwrite, inputs=paths)
     request = FeaturesRequest(
         paths=tuple(paths),
@@ -101,6 +107,7 @@ def features(
         around=_around(rows),
         pages=_pages() if run.pages else None,
         overrides=data.overrides,
+        has_bids=bool(options.listed(run.also)),
     )
     with recording_progress("measuring", quiet=run.quiet, verbose=run.verbose) as show:
 
@@ -116,7 +123,7 @@ def features(
     if not written.n_recordings:
         nothing_done(quiet=run.quiet)
     if written.courses:
-        _draw(written.courses, output)
+        _draw(written.courses, written.classes, output)
     if run.as_json:
         n_done, n_failed = written.n_recordings, len(written.failures)
         print_json(
@@ -133,11 +140,11 @@ def features(
         raise typer.Exit(1)
 
 
-def _draw(courses: tuple[MeanCourse, ...], output: Path) -> None:
+def _draw(courses: tuple[MeanCourse, ...], classes: tuple[str, ...], output: Path) -> None:
     from biopercept.files import write_bytes
     from biopercept.report.around import around_figure
 
-    write_bytes(output / "around.svg", around_figure(courses).svg)
+    write_bytes(output / "around.svg", around_figure(courses, classes).svg)
 
 
 def _around(rows: Rows) -> Around | None:

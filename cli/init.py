@@ -46,13 +46,17 @@ def init(
     Example: biopercept init my-study recordings/ --pattern 'S{participant}_{condition}.csv'
     """
     from biopercept.errors import StudyError
-    from biopercept.files import is_folder
+    from biopercept.files import is_folder, refuse_ending
     from biopercept.loaders.folders import recordings_in
     from biopercept.prepare.sources import recording_paths
     from biopercept.studies.beginning import read_names, write_beginning
     from biopercept.studies.loading import load_study
     from biopercept.studies.structure import StudyFaults
 
+    _refuse_swapped(folder, paths)
+    refuse_ending(folder, "a study")
+    for path in paths:
+        _refuse_other(path)
     files: list[Path] = []
     unread: list[Path] = []
     for path in recording_paths(paths):
@@ -96,6 +100,39 @@ def init(
         say(f"to mend: {fault}", quiet=run.quiet)
     print_text(f"written: {', '.join(str(path) for path in written)}")
     say(f"next: look through them, then 'biopercept check {folder}'", quiet=run.quiet)
+
+
+def _refuse_swapped(folder: Path, paths: list[Path]) -> None:
+    """Refuse recordings that stand where the study's folder does. Raises StudyError with the order that is right."""
+    from biopercept.errors import BioperceptError, StudyError
+    from biopercept.loaders.folders import recordings_in
+
+    new = [path for path in paths if not path.exists() and not any(letter in str(path) for letter in "*?[")]
+    right = f"the study's folder comes first, as in biopercept init {new[0] if new else 'my-study'} {folder}"
+    if folder.is_file():
+        raise StudyError(f"{folder} is a file; {right}")
+    if not new or not folder.is_dir():
+        return
+    try:
+        n = len(recordings_in(folder).paths)
+    except BioperceptError:
+        return
+    raise StudyError(f"{new[0]} is not there, and {folder} holds {n} recordings; {right}")
+
+
+def _refuse_other(path: Path) -> None:
+    """Refuse a study that is one already, and results. Raises StudyError or RecordingError."""
+    from biopercept.errors import RecordingError, StudyError
+    from biopercept.loaders.outputs import outputs_among
+    from biopercept.studies.loading import is_study
+
+    if path.is_dir() and is_study(path):
+        raise StudyError(
+            f"{path} is a study already; biopercept check {path} says what it needs, and a new one is begun by naming "
+            "the recordings themselves"
+        )
+    if path.is_file() and (maker := outputs_among(path.parent, [path]).get(path)):
+        raise RecordingError(f"{path}: written by {maker}, and no recording; name the recordings themselves")
 
 
 def _print(begun: Beginning, *, is_guessed: bool) -> None:

@@ -7,7 +7,7 @@ signature that typer reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,43 @@ Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store that prepa
 Stores = Annotated[
     list[Path], typer.Argument(metavar="STORE...", help="A store that prepare wrote; several are joined.")
 ]
-Output = Annotated[Path, run_option("--output", "-o", help="Where the results go.")]
-OptionalOutput = Annotated[Path | None, run_option("--output", "-o", help="Where the results go.")]
+
+
+def _output(what: str, *endings: str) -> Callable[[str], Path]:
+    """Return what reads an output and refuses a name that promises something else than ``what``, before any work."""
+
+    def read(text: str) -> Path:
+        from biopercept.files import refuse_ending
+
+        refuse_ending(Path(text), what, endings)
+        return Path(text)
+
+    return read
+
+
+def _output_option(metavar: str, written: str, what: str, *endings: str) -> Any:
+    return run_option("--output", "-o", metavar=metavar, parser=_output(what, *endings), help=written)
+
+
+_FOLDER = _output_option("DIR", "The folder where the results go.", "what is written")
+Output = Annotated[Path, _FOLDER]
+OptionalOutput = Annotated[Path | None, _FOLDER]
+StoreOutput = Annotated[Path, _output_option("STORE", "The store that is written (.h5).", "a store", ".h5", ".hdf5")]
+NetworkOutput = Annotated[Path, _output_option("FILE", "The file that is written (.onnx).", "a network", ".onnx")]
+PageOutput = Annotated[
+    Path | None,
+    _output_option("FILE", "The page that is written (.html); DIR/report.html if left out.", "a page", ".html", ".htm"),
+]
+PlainOutput = Annotated[Path, run_option("--output", "-o", metavar="FILE|DIR", help="Where the files go.")]
+Pages = Annotated[
+    Path | None,
+    run_option(
+        "--html",
+        metavar="FILE|DIR",
+        parser=_output("a page", ".html", ".htm"),
+        help="No window, but a page; of several recordings a folder of pages.",
+    ),
+]
 Seed = Annotated[int, run_option("--seed", min=0, help="Seed of every random choice.")]
 Device = Annotated[str, run_option("--device", metavar="auto|cpu|cuda|cuda:N", help="Where the model runs.")]
 Jobs = Annotated[int, run_option("--jobs", "-j", min=1, help="Worker processes.")]

@@ -33,6 +33,7 @@ _RESULTS = frozenset(
     ]
 )
 """Commands whose folder a report reads, and then says which command made it."""
+_MOST_NAMED = 8
 _BY_WHOM = ("--part", "--cluster")
 _HEADINGS = ("Arguments", "Options", DATA, FOLDS, MODEL, SETTINGS, RUN)
 
@@ -118,6 +119,11 @@ _INSTEAD = {
     "like; 'cross-validate --model NAME' fits and scores other models, and --start-from begins with a saved one.",
     ("train", "--pretrain"): "Pretrain first ('biopercept pretrain STORE -o pretrained'), then train with --start-from "
     "pretrained.",
+    ("init", "-o"): "The study's folder is the first word: biopercept init my-study recordings/",
+    ("init", "--output"): "The study's folder is the first word: biopercept init my-study recordings/",
+    ("compare", "--model"): "compare reads folders of scores; 'cross-validate STORE -o scores/NAME --model NAME' makes "
+    "one for each model.",
+    ("compare", "--task"): "compare reads folders of scores; each is of the task that cross-validate was given.",
     ("train", "--folds"): "train fits one model to everybody; 'cross-validate --folds N' scores a model.",
 }
 """What to do in place of an option that a command does not have and users look for there."""
@@ -137,7 +143,8 @@ def _name_the_option(fault: Any, options: list[str], ctx: Any) -> None:
     elif instead := _INSTEAD.get((ctx.info_name, name), ""):
         fault.message, fault.possibilities = f"No such option: {name}. {instead}", None
     elif others := _commands_with(name, ctx):
-        fault.message = f"No such option: {name}. It is an option of {', '.join(others)}, and not of {ctx.info_name}."
+        of = ", ".join(others) if len(others) <= _MOST_NAMED else f"{len(others)} other commands"
+        fault.message = f"No such option: {name}. It is an option of {of}, and not of {ctx.info_name}."
         fault.possibilities = None
 
 

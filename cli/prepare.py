@@ -32,7 +32,7 @@ class StudyRun(options.Shared, options.Printing):
 
 def prepare(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study folder or a BIDS data set.")],
-    output: options.Output,
+    output: options.StoreOutput,
     restart: Annotated[bool, typer.Option("--restart", help="Use nothing that an earlier run prepared.")] = False,
     people: options.People = options.People(),
     preset: options.Preset = options.Preset(),

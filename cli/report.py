@@ -39,7 +39,7 @@ def report(
             "demo wrote, or their parent.",
         ),
     ],
-    output: options.OptionalOutput = None,
+    output: options.PageOutput = None,
     shown: Shown = Shown(),
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,

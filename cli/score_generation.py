@@ -24,6 +24,7 @@ def score_generation(
 
     from biopercept.config.settings import Purpose
     from biopercept.evaluation import generation
+    from biopercept.report.generation import generation_parts
 
     purposes = [people.of(Purpose("score-generation"))]
     settings = preset.of_store(store, {"evaluation.n_folds": folds}, purposes=purposes, quiet=run.quiet)
@@ -37,5 +38,4 @@ def score_generation(
             overwrite=run.overwrite,
             on_fold=show,
         )
-    page = (output / generation.PAGE).read_text(encoding="utf-8")
-    print_result(result, page, output, as_json=run.as_json, quiet=run.quiet)
+    print_result(result, generation_parts(result), output, as_json=run.as_json, quiet=run.quiet)

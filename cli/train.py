@@ -49,6 +49,8 @@ def train(
     refuse_existing(output, overwrite=run.overwrite)
     scores = None if final.scores is None else read_scores(final.scores)
     purpose = data.of(Purpose.of("train", task=data.task, subject=final.subject, start_from=final.start_from))
+    if final.subject is not None:
+        purpose = replace(purpose, subjects=(final.subject,))
     settings = preset.of_store(stores, purposes=[purpose], quiet=run.quiet)
     fit = settings.fit(final.start_from)
     request = options.evaluation_request(settings, stores, data, preset, run, task=data.task, fit=fit)

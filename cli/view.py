@@ -34,12 +34,7 @@ class Viewing(options.People):
 class ViewRun(options.Run):
     """Where pages go and how the command runs."""
 
-    html: Annotated[
-        Path | None,
-        options.run_option(
-            "--html", metavar="FILE|DIR", help="No window, but a page; of several recordings a folder of pages."
-        ),
-    ] = None
+    html: options.Pages = None
     jobs: options.Jobs = 1
 
 

@@ -15,7 +15,10 @@ from typer.main import get_command
 from biopercept.cli.main import COMMANDS, build_app, command_name, main
 
 HEAVY = {"torch", "mne", "neurokit2", "scipy", "pandas", "sklearn", "matplotlib"}
-OF_ANOTHER_KIND = {("tune", "--folds"), ("train", "--subject"), ("live", "--every")}
+OF_ANOTHER_KIND = {("tune", "--folds"), ("train", "--subject"), ("live", "--every"), ("features", "--also")} | {
+    (name, "--output")
+    for name in ("prepare", "export", "report", "deidentify")  # a file and no folder
+}
 NAMES = [command_name(name) for names in COMMANDS.values() for name in names]
 WORDS = [*([command] for command in NAMES), ["config", "list"], ["config", "show"]]
 

@@ -326,5 +326,8 @@ def index_of(reference: str, matched: Matched) -> int:
         if sum(hits) > 1:
             names = ", ".join(run.name for runs, hit in zip(matched.runs, hits, strict=True) if hit for run in runs)
             raise SettingsError(f"--reference {reference} means several cross-validations: {names}; give the folder")
-    known = ", ".join(run.name for runs in matched.runs for run in runs)
-    raise SettingsError(f"--reference {reference} is none of the compared cross-validations: {known}")
+    known = [run.name for runs in matched.runs for run in runs]
+    raise SettingsError(
+        f"--reference {reference} is none of the compared cross-validations: {', '.join(known)}"
+        f"{did_you_mean(reference, known)}"
+    )

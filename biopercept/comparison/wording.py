@@ -253,10 +253,10 @@ def methods_of(comparison: Comparison) -> tuple[str, ...]:
         f"P-values are adjusted for {count(len(comparison.pairs), 'pair')} by Holm's method; significant means an "
         "adjusted "
         "p below 0.05.",
-        f"Intervals of means, mean differences and the matched rank-biserial correlation are 95 % percentile bootstrap "
-        f"intervals over subjects ({comparison.n_resamples:,} resamples, seed {comparison.seed}); that of Cohen's dz "
-        "(mean "
-        "difference over its standard deviation) comes from the noncentral t distribution.",
+        "Intervals of means, mean differences and the matched rank-biserial correlation are 95 % percentile bootstrap "
+        f"intervals over subjects ({comparison.n_resamples:,} resamples, seed {comparison.seed}). Those in the scores "
+        "of a model by itself are of as many as its settings say, 2,000 as a rule, and may differ in the third decimal."
+        " That of Cohen's dz (mean difference over its standard deviation) comes from the noncentral t distribution.",
         "The smallest detectable difference is the true mean difference that a two-sided paired t-test at 0.05 finds "
         "with 80 % power, from the noncentral t distribution with this n and this standard deviation of differences; "
         f"adjusted, at 0.05 / {len(comparison.pairs)}.",

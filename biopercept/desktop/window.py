@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,7 +22,6 @@ from biopercept.errors import SettingsError
 from biopercept.prepare.corrections import CorrectionTables, undo_corrections, write_corrections
 from biopercept.preprocessing.corrections import described
 from biopercept.recording import CHANNEL_BAD, Signal
-from biopercept.report.drawing import colours
 from biopercept.viewing.files import Viewable
 from biopercept.viewing.timeline import Timeline
 
@@ -107,8 +107,6 @@ class Window(Viewer):
         timeline, edits, traces = self.timeline, self.edits, self.opened.traces
         rows = rows_of([trace.signal for name, trace in traces.items() if not self.hidden.get(name)])
         recorded = {row.signal for row in rows if self.is_as_recorded(row)}
-        names = [label.label for label in edits.labels()]
-        classes = [name for track in timeline.predictions for name in track.classes]
         hearts = [one.name for one in timeline.signals if edits.can_have_beats(one.name)]
         self.canvas.show_content(
             Content(
@@ -123,7 +121,7 @@ class Window(Viewer):
                 beats=edits.beats(hearts[0]) if hearts else np.zeros(0),
                 beat_signal=hearts[0] if hearts else "",
                 turned=frozenset(one.name for one in timeline.signals if edits.is_turned(one.name)),
-                colours={name: shade for name, (shade, _) in colours(classes, names).items()},
+                colours=replace(timeline, labels=edits.labels()).shades,
                 duration=_end_of(timeline),
             )
         )

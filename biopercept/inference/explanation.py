@@ -316,9 +316,17 @@ class _Explainer:
                 modality = tokens.modality[first] if kind != SENSOR else ""
                 position = positions.get(name) if kind == CHANNEL else None
                 yield Part(kind, name, sensor, modality, position=position), is_in
-        edges = np.linspace(0.0, self.read.windows.length_seconds, N_TIMES + 1)
+        edges = self._times()
         for start, stop, is_in in zip(edges[:-1].tolist(), edges[1:].tolist(), tokens.at_times(edges), strict=True):
             yield Part(TIME, f"{start:g} to {stop:g} s", start=start, stop=stop), is_in
+
+    def _times(self) -> FloatArray:
+        """Return the edges of the parts of time, seconds; no part is shorter than a token, or some had none."""
+        length = self.read.windows.length_seconds
+        tokens, population = self.checkpoint.tokens, self.checkpoint.population
+        used = [m for m in self.checkpoint.vocabulary.patch_samples if tokens.reads(m) and population.has_modality(m)]
+        longest = max((MODALITIES[name].patch_seconds for name in used), default=length / N_TIMES)
+        return np.linspace(0.0, length, max(min(N_TIMES, int(length / longest + 1e-9)), 1) + 1)
 
     def _keep(self, part: Part, place: tuple[slice, int], values: Mapping[str, FloatArray], has: np.ndarray) -> None:
         at, n = place

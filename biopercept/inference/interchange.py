@@ -10,25 +10,21 @@ They lie beside the tables that ``predict`` always writes, and hold the same num
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from biopercept.derivatives import BIDS, Derivatives, clear_derivatives, plain_cell_of
 from biopercept.errors import SettingsError, the_model
-from biopercept.files import write_bytes, write_json, write_table, write_text
+from biopercept.files import write_bytes, write_table
 from biopercept.inference.prediction import Predictions
 from biopercept.typed_values import did_you_mean
-from biopercept.version import __version__
 
-BIDS, EDF, MNE, CSV, PARQUET = "bids", "edf", "mne", "csv", "parquet"
+EDF, MNE, CSV, PARQUET = "edf", "mne", "csv", "parquet"
 FORMATS = (BIDS, EDF, MNE, CSV, PARQUET)
-BIDS_VERSION = "1.11.0"
 TIDY_COLUMNS = (
     "participant_id",
     "session",
@@ -41,7 +37,6 @@ TIDY_COLUMNS = (
     "reason",
 )
 _WRITTEN = ("*_annotations.edf", "*-annot.fif", "tidy.csv", "tidy.parquet")
-_MISSING = "n/a"
 
 
 def require_formats(formats: Sequence[str]) -> None:
@@ -58,8 +53,7 @@ def clear(folder: Path) -> None:
     """Remove what an earlier call wrote in these formats."""
     for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
         path.unlink()
-    if (folder / BIDS / "dataset_description.json").is_file():
-        shutil.rmtree(folder / BIDS)
+    clear_derivatives(folder)
 
 
 @dataclass(eq=False)
@@ -75,7 +69,6 @@ class Interchange:
     model: str
     _rows: list[tuple[object, ...]] = field(default_factory=list)
     _columns: tuple[str, ...] = ()
-    _names: dict[Path, str] = field(default_factory=dict)
 
     def take(self, predictions: Predictions, words: Mapping[str, str]) -> None:
         """Write a recording; ``words`` say what the columns of its table are.
@@ -95,7 +88,7 @@ class Interchange:
     def close(self) -> None:
         """Write what is of all recordings. Raises OutputError where it cannot be written."""
         if BIDS in self.formats:
-            self._describe()
+            self._derivatives.describe()
         if CSV in self.formats:
             write_table(self.folder / "tidy.csv", self._columns, self._rows)
         if PARQUET in self.formats:
@@ -136,29 +129,14 @@ class Interchange:
             write_bytes(self.folder / f"{predictions.key}-annot.fif", path.read_bytes())
 
     def _bids(self, predictions: Predictions, words: Mapping[str, str]) -> None:
-        entities = {
-            "sub": entity(predictions.subject or predictions.recording),
-            **({"ses": entity(predictions.session)} if predictions.session else {}),
-            "task": entity(predictions.recording or "recording"),
-            "desc": entity(self.task),
-        }
-        place = Path(*(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities), "beh")
-        path = place / ("_".join(f"{key}-{value}" for key, value in entities.items()) + "_events.tsv")
-        if (other := self._names.setdefault(path, predictions.key)) != predictions.key:
-            raise SettingsError(
-                f"the recordings {other} and {predictions.key} have one name in BIDS, {path.name}, which holds letters "
-                "and digits alone; rename one, or leave bids out of --also"
-            )
         columns = dict(predictions.columns(self.task))
         columns = {
             "onset": columns.pop("onset"),
             "duration": columns.pop("duration"),
             "trial_type": columns["predicted"],
         } | {name: values for name, values in columns.items() if name != "predicted"}
-        target = self.folder / BIDS / path
-        rows = zip(*([_bids_cell(value) for value in values] for values in columns.values()), strict=True)
-        write_table(target, tuple(columns), rows, delimiter="\t")
-        write_json(target.with_suffix(".json"), self._sidecar(predictions, columns, words))
+        who = (predictions.subject, predictions.session, predictions.recording)
+        self._derivatives.write(who, columns, self._sidecar(predictions, columns, words))
 
     def _sidecar(self, predictions: Predictions, columns: Iterable[str], words: Mapping[str, str]) -> dict[str, Any]:
         task = predictions.tasks[self.task].task
@@ -169,37 +147,9 @@ class Interchange:
         what = f"Predictions of task {self.task} by {the_model(self.model)}, a row for each window"
         return {"Description": what, "trial_type": trial_type, **described}
 
-    def _describe(self) -> None:
-        top = self.folder / BIDS
-        description = {
-            "Name": f"Predictions of {self.task} by {self.model}",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "derivative",
-            "GeneratedBy": [
-                {"Name": "biopercept", "Version": __version__, "Description": f"predictions of {the_model(self.model)}"}
-            ],
-        }
-        write_json(top / "dataset_description.json", description)
-        write_table(
-            top / "descriptions.tsv",
-            ("desc_id", "description"),
-            [(f"desc-{entity(self.task)}", f"predictions of task {self.task} by {the_model(self.model)}")],
-            delimiter="\t",
-        )
-        write_text(
-            top / "README",
-            f"Predictions that biopercept {__version__} made of recordings, as a BIDS derivative. For research; not a "
-            "medical device.\n",
-        )
-
-
-def entity(text: str) -> str:
-    """Return a name as BIDS writes the value of an entity: letters, digits and plus signs alone.
-
-    >>> entity("rest 1"), entity("S-01"), entity("_")
-    ('rest1', 'S01', 'x')
-    """
-    return re.sub(r"[^0-9A-Za-z+]", "", text) or "x"
+    @cached_property
+    def _derivatives(self) -> Derivatives:
+        return Derivatives(self.folder, self.task, f"predictions of task {self.task} by {the_model(self.model)}")
 
 
 def tidy_rows(predictions: Predictions, task: str) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
@@ -211,31 +161,17 @@ def tidy_rows(predictions: Predictions, task: str) -> tuple[tuple[str, ...], lis
     labels, predicted = of_task.label, of_task.predicted
     for row, onset in enumerate(predictions.onset):
         cells = (predicted[row], labels[row], predictions.quality[row], of_task.reason[row])
-        window = (*who, float(onset), predictions.length_seconds, *map(_plain, cells))
+        window = (*who, float(onset), predictions.length_seconds, *map(plain_cell_of, cells))
         values = of_task.values[row]
-        rows += [(*window, name, _plain(values[k])) for k, name in enumerate(names)] if names else [window]
+        rows += [(*window, name, plain_cell_of(values[k])) for k, name in enumerate(names)] if names else [window]
     return columns, rows
 
 
 def plain_windows(predictions: Predictions, task: str) -> dict[str, Any]:
     """Return a recording's predictions as plain values for JSON: whose they are, and each column as a list."""
-    columns = {name: [_plain(value) for value in values] for name, values in predictions.columns(task).items()}
+    columns = {name: [plain_cell_of(value) for value in values] for name, values in predictions.columns(task).items()}
     who = {"participant_id": predictions.subject, "session": predictions.session, "recording": predictions.recording}
     return {**who, "task": task, "windows": columns}
-
-
-def _plain(value: Any) -> object:
-    """Return a cell as text, a whole number, a number of six digits, or None where it is not known."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, np.integer | int):
-        return int(value)
-    return None if np.isnan(value) else float(f"{float(value):.6g}")
-
-
-def _bids_cell(value: Any) -> object:
-    plain = _plain(value)
-    return _MISSING if plain in (None, "") else plain
 
 
 def _parquet(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:

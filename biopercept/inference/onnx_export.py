@@ -51,7 +51,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | 
     Raises SettingsError where the extra ``onnx`` is not installed. Raises CheckpointError where a modality is not one
     that the model was trained with. Raises OutputError where the file cannot be written.
     """
-    _refuse_without_extra("onnx", "onnxscript")
+    refuse_without_exporter()
     known = readable_modalities(checkpoint)
     chosen = known if modalities is None else tuple(modalities)
     if unknown := [m for m in chosen if m not in known]:
@@ -74,6 +74,11 @@ def export_onnx(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | 
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return names
+
+
+def refuse_without_exporter() -> None:
+    """Refuse, before anything is loaded, to export where the extra ``onnx`` is not installed. Raises SettingsError."""
+    _refuse_without_extra("onnx", "onnxscript")
 
 
 def check_export(checkpoint: Checkpoint, path: Path, modalities: Sequence[str] | None = None) -> float:

@@ -9,13 +9,14 @@ each thing that was masked, left out, corrected or doubtful. Where pages are wan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from biopercept.derivatives import Derivatives, clear_derivatives
 from biopercept.errors import SettingsError
 from biopercept.files import replacing, write_json, write_table
 from biopercept.loaders.recognition import SignalOverride
@@ -36,6 +37,7 @@ from biopercept.prepare.recording import PrepareSettings
 from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.studies.loading import is_study
+from biopercept.tasks import Task
 from biopercept.typed_values import did_you_mean
 from biopercept.version import __version__
 
@@ -94,6 +96,7 @@ class FeaturesRequest:
     ``rows`` says what a row is of (windows, events, whole); ``events`` is the study whose events they are, None where
     they are not of events. ``hrv`` adds the full set of heart rate variability; ``pages`` is None where no pages are
     wanted; rows are around events where ``around`` is given. ``overrides`` is what the user says of channels of files.
+    ``has_bids``: a derivative data set of BIDS is written, too.
     """
 
     paths: tuple[Path, ...]
@@ -108,6 +111,7 @@ class FeaturesRequest:
     pages: Pages | None = None
     around: Around | None = None
     overrides: Mapping[str, SignalOverride] = field(default_factory=dict)
+    has_bids: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +129,17 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class WrittenFeatures:
-    """What was written: the table, the recordings and rows in it, title and message of each failure, mean courses."""
+    """What was written: the table, the recordings and rows in it, title and message of each failure, mean courses.
+
+    ``classes`` are those of the tasks of the studies that were measured, in their order; empty of files.
+    """
 
     table: Path
     n_recordings: int
     n_rows: int
     failures: tuple[tuple[str, str], ...]
     courses: tuple[MeanCourse, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def write_features(
@@ -166,12 +174,37 @@ def write_features(
     write_json(output / f"{stem}.json", _dictionary(request, names))
     write_table(output / "failures.csv", ("recording", "message"), failures)
     write_table(output / "notes.csv", (*OF_A_ROW[:3], "note"), _notes(done))
+    clear_derivatives(output)
+    if request.has_bids and done:
+        _write_bids(done, output)
     if request.pages is not None and len(sources) > 1:
         request.pages.write_index(outcomes, output / "pages")
     n_rows = sum(len(one.label) for one in done)
     events = [(_who(one.source), one.features) for one in outcomes if one.features is not None]
     courses = () if request.around is None else _write_averages(request, output, events, names)
-    return WrittenFeatures(table, len(done), n_rows, failures, courses)
+    tasks = (task for source in sources if source.study is not None for task in source.study.tasks.values())
+    return WrittenFeatures(table, len(done), n_rows, failures, courses, Task.classes_of(tasks))
+
+
+def _write_bids(done: Sequence[RecordingFeatures], output: Path) -> None:
+    """Write the rows of each recording as a derivative of BIDS, with what each column is."""
+    derivatives = Derivatives(output, "features", "features of recordings")
+    for one in done:
+        measures = one.measures
+        columns: dict[str, Iterable[Any]] = {
+            "onset": measures.onset, "duration": measures.duration, "trial_type": one.label
+        }  # fmt: skip
+        columns |= {name: measures.values[:, place] for place, name in enumerate(measures.names)}
+        described = {name: _of_bids(name) for name in measures.names}
+        label = {"Description": "label of the window or event; n/a where it has none"}
+        derivatives.write((one.subject, one.session, one.recording), columns, {"trial_type": label, **described})
+    derivatives.describe()
+
+
+def _of_bids(name: str) -> dict[str, str]:
+    """Return what a column is in the words of a sidecar of BIDS."""
+    column = column_of(name)
+    return {"Description": column.definition} | ({"Units": column.unit} if column.unit else {})
 
 
 def _refuse_unknown_labels(request: FeaturesRequest, sources: Sequence[Source]) -> None:

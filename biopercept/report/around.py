@@ -10,7 +10,7 @@ import numpy as np
 
 from biopercept.measures.around import COURSE_UNITS, HEART_RATE, SKIN
 from biopercept.measures.averages import MeanCourse
-from biopercept.report.drawing import FAINT, INK, LINES, Drawing, draw
+from biopercept.report.drawing import FAINT, INK, Drawing, colours, draw
 from biopercept.report.text import count, shortened
 
 if TYPE_CHECKING:
@@ -22,18 +22,23 @@ _LINES = ("-", "--", ":")
 _PANEL_INCHES = 2.6
 
 
-def around_figure(courses: Sequence[MeanCourse]) -> Drawing:
-    """Return a panel per series, a line per condition; a condition of one subject has a line and no interval."""
+def around_figure(courses: Sequence[MeanCourse], classes: Sequence[str] = ()) -> Drawing:
+    """Return a panel per series, a line per condition; a condition of one subject has a line and no interval.
+
+    ``classes`` are those of the study's tasks, in their order: a condition has the colour that it has on every page.
+    """
     series = [name for name in COURSE_UNITS if any(course.series == name for course in courses)]
     caption = _caption(courses)
-    conditions = list(dict.fromkeys(course.condition for course in courses))
+    shades = colours(classes, (course.condition for course in courses))
+    hatches = list(dict.fromkeys(hatch for _, hatch in shades.values()))
 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
         for axes, name in zip(panels, series, strict=True):
             of_series = [course for course in courses if course.series == name]
             for course in of_series:
-                _line(axes, course, conditions.index(course.condition))
+                colour, hatch = shades[course.condition]
+                _line(axes, course, colour, _LINES[hatches.index(hatch) % len(_LINES)])
             axes.axvline(0.0, color=INK, linewidth=0.9)
             axes.axhline(0.0, color=FAINT, linewidth=0.8)
             axes.set_ylabel(f"change of {_WORDS[name]},\n{COURSE_UNITS[name]}")
@@ -46,8 +51,7 @@ def around_figure(courses: Sequence[MeanCourse]) -> Drawing:
     return draw("around", "What follows the events", caption, height, paint)
 
 
-def _line(axes: Axes, course: MeanCourse, place: int) -> None:
-    colour, style = LINES[place % len(LINES)], _LINES[place // len(LINES) % len(_LINES)]
+def _line(axes: Axes, course: MeanCourse, colour: str, style: str) -> None:
     axes.plot(course.offsets, course.mean, color=colour, linestyle=style, linewidth=1.5)
     if np.isfinite(course.low).any():
         axes.fill_between(course.offsets, course.low, course.high, color=colour, alpha=0.18, linewidth=0)

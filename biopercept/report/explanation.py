@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biopercept.errors import recording_title
 from biopercept.files import write_text
 from biopercept.report.drawing import BLUE, FAINT, INK, RED, Drawing, draw, name_rows
 from biopercept.report.layout import Head, KeyNumber, ReportWarning, Section, page_of
@@ -69,7 +70,11 @@ def faithfulness_lines(result: Explanation) -> list[str]:
 
 
 def _number(value: Estimate) -> str:
-    return interval_text(value.mean, value.ci95, "{:.3g}")
+    """Return a mean and its interval with as many decimals as the largest of the three needs for three digits."""
+    known = [abs(one) for one in (value.mean, *(value.ci95 or ())) if one is not None and math.isfinite(one)]
+    most = max(known, default=0.0)
+    decimals = min(max(2 - math.floor(math.log10(most)), 0), 6) if most else 3
+    return interval_text(value.mean, value.ci95, f"{{:.{decimals}f}}")
 
 
 def explanation_sections(result: Explanation, suffix: str = "") -> list[Section]:
@@ -119,8 +124,8 @@ def _believed(result: Explanation, task: ExplainedTask, rows: Sequence[Faithfuln
         "Random: as many taken at random, five draws. Brackets are 95 % intervals over windows that do not overlap; "
         "windows of one person say nothing about other people.",
     )
-    heads = ("Method", "Windows", "Comprehensiveness", "of random", "more than random", "Sufficiency", "of random ")
-    ends = ("less than random", "Verdict")
+    heads = ("Method", "Windows", "Comprehensiveness", "Comprehensiveness at random", "Comprehensiveness above random")
+    ends = ("Sufficiency", "Sufficiency at random", "Sufficiency below random", "Verdict")
     cells = [
         (
             _WORDS[row.method],
@@ -135,7 +140,7 @@ def _believed(result: Explanation, task: ExplainedTask, rows: Sequence[Faithfuln
         )
         for row in rows
     ]
-    title = f"Faithfulness of each method ({task.unit}; above 0 is better in the rows beside random)"
+    title = f"Faithfulness of each method ({task.unit}; in the rows above and below random, above 0 is better)"
     table = turned(Table(title, (*heads, *ends), tuple(cells), (False, *[True] * 7, False)))
     folded = (("What the methods are", "\n".join(f"{name}: {words}" for name, words in METHODS.items())),)
     head = Section(f"faithful{anchor}", f"Can it be believed?{end}", lead=lead, numbers=tuple(numbers))
@@ -161,12 +166,12 @@ def _table(task: ExplainedTask, kind: str, parts: Sequence[PartScore]) -> Table:
         }
         for part in ordered
     ]
-    title = f"{count(len(parts), 'part')} of the input, mean over windows"
+    title = f"{count(len(parts), 'part')} of the input, mean over windows; size is the mean without signs"
     return Table.of(title, rows, ("Name", "Sensor"), fold_above=12)
 
 
 def _or_none(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3g}"
+    return "n/a" if value is None else f"{value:#.3g}".rstrip(".")
 
 
 def _size(part: PartScore) -> float:
@@ -196,20 +201,22 @@ def _bars(task: ExplainedTask, kind: str, parts: Sequence[PartScore], n_parts: i
             name_rows(axes, [shortened(part.name, 34) for part in parts])
 
     more = f" The largest {len(parts)} of {n_parts}." if n_parts > len(parts) else ""
-    caption = f"Means over {_windows(parts)}, each {_TITLES[kind]} sorted by size.{more} Above 0: for the answer."
+    caption = (
+        f"Means over {_windows(parts)}, each {_TITLES[kind]} sorted by the size of both.{more} Above 0: for the answer."
+    )
     height = 0.9 + _ROW_INCHES * len(parts)
     return draw(f"{kind}-{task.name}", f"What the answers to {task.name} rested on", caption, height, paint)
 
 
 def _time_figure(task: ExplainedTask, parts: Sequence[PartScore]) -> Drawing:
     methods = [m for m in METHODS if any(getattr(part, m) is not None for part in parts)]
-    edges = [part.start or 0.0 for part in parts] + [parts[-1].stop or 0.0]
 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(len(methods), 1, sharex=True, squeeze=False)[:, 0]
         for axes, method in zip(panels, methods, strict=True):
-            values = [getattr(part, method) for part in parts]
-            axes.stairs([math.nan if v is None else v for v in values], edges, color=_SHADES[method], fill=True)
+            for part in parts:
+                value, ends = getattr(part, method), (part.start or 0.0, part.stop or 0.0)
+                axes.stairs([math.nan if value is None else value], ends, color=_SHADES[method], fill=True)
             axes.axhline(0.0, color=INK, linewidth=0.8)
             axes.set_title(_WORDS[method])
             axes.set_ylabel("fraction" if method == ATTENTION else task.unit)
@@ -266,7 +273,7 @@ def _head(figure: Figure, axes: Axes, rows: Sequence[PartScore], values: Sequenc
 def _recordings(result: Explanation, mark: str, suffix: str) -> Section:
     rows = tuple(
         (
-            " ".join(part for part in (one.participant_id, one.session, one.recording) if part),
+            recording_title(one.participant_id, one.session, one.recording),
             str(one.n_windows),
             str(one.n_explained),
             "; ".join(f"{why}: {n}" for why, n in one.left_out.items()),

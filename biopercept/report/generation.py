@@ -4,9 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from biopercept.report.text import interval_text, markdown, table
+from biopercept.report.text import Table, count, interval_text, markdown, table
 from biopercept.results.generation import BETTER, FILLERS, LEVEL, WORSE, Generation, SignalError, SignalScore
 from biopercept.results.reading import CountedEstimate
+
+_READING = (
+    "Errors are computed within each test subject and averaged over subjects; brackets are 95 % bootstrap intervals "
+    "over subjects; differences are paired, network minus the strongest imputation baseline, below 0 where the network "
+    "is better."
+)
+
+
+def generation_parts(result: Generation) -> tuple[str | Table, ...]:
+    """Return what was found for a terminal: a sentence, how the numbers are read, and the two tables of the page."""
+    signals = result.signals
+    lead = (
+        f"{count(result.n_subjects, 'subject')}, {count(result.n_windows, 'window')} of {result.window_seconds:g} s, "
+        f"{count(result.n_folds, 'fold')} over subjects. By RMSE the network is {_verdicts(signals)}."
+    )
+    titles = ("In normalised units (1 is the scale of the window)", "In the signal's own unit")
+    tables = []
+    for title, is_normalised, names in zip(titles, (True, False), _ERRORS, strict=True):
+        heads, rows = _cells(signals, *names, is_normalised=is_normalised)
+        is_number = tuple(place > 1 for place in range(len(heads)))
+        tables.append(Table(title, heads, tuple(map(tuple, rows)), is_number))
+    return lead, _READING, *tables
+
+
+_ERRORS = (("rmse", "mae"), ("rmse_unit", "mae_unit"))
+
+
+def _verdicts(signals: Sequence[SignalScore]) -> str:
+    counts = {word: sum(row.verdict == word for row in signals) for word in (BETTER, LEVEL, WORSE)}
+    return (
+        f"better than the strongest baseline for {counts[BETTER]} of {count(len(signals), 'signal')}, no difference is "
+        f"shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}"
+    )
 
 
 def generation_page(result: Generation) -> str:
@@ -39,22 +72,28 @@ is shown for {counts[LEVEL]}, and it is worse for {counts[WORSE]}.
         [
             head + (warnings and warnings + "\n"),
             "## In normalised units (1 is the scale of the window)\n",
-            _table(signals, "rmse", "mae", is_normalised=True),
+            _table(signals, *_ERRORS[0], is_normalised=True),
             "\n## In the signal's own unit\n",
-            _table(signals, "rmse_unit", "mae_unit", is_normalised=False),
+            _table(signals, *_ERRORS[1], is_normalised=False),
             "",
         ]
     )
 
 
 def _table(signals: Sequence[SignalScore], squared: str, absolute: str, *, is_normalised: bool) -> str:
+    return table(*_cells(signals, squared, absolute, is_normalised=is_normalised)).strip("\n")
+
+
+def _cells(
+    signals: Sequence[SignalScore], squared: str, absolute: str, *, is_normalised: bool
+) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return headings and rows of one table, as text."""
     ours = ("Correlation", "Verdict (RMSE)") if is_normalised else ("Unit",)
     heads = ("Hidden", "Signal", "Subjects", "Windows", "RMSE", "Strongest baseline", "Difference", "Better for")
-    heads = (*heads, "MAE", "Strongest baseline", "Difference", *ours)
-    lines = []
+    rows = []
     for row in signals:
         last = (_estimate(row.correlation), row.verdict) if is_normalised else (row.unit,)
-        lines.append(
+        rows.append(
             [
                 row.sensor,
                 row.title,
@@ -66,7 +105,7 @@ def _table(signals: Sequence[SignalScore], squared: str, absolute: str, *, is_no
                 *last,
             ]
         )
-    return table(heads, lines).strip("\n")
+    return (*heads, "MAE", "Strongest baseline", "Difference", *ours), rows
 
 
 def _compared(error: SignalError) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import OutputError, StudyError, the_model
+from biopercept.errors import OutputError, StudyError, recording_title, the_model
 from biopercept.files import signed_page, write_text
 from biopercept.report.audit import audit_table
 from biopercept.report.comparison import comparison_figures, comparison_tables
@@ -65,7 +65,7 @@ from biopercept.results.explanation import Explanation
 from biopercept.results.folder import PrepareLog, Results, load_results, preparations_of
 from biopercept.results.live import LiveFolder
 from biopercept.results.predictions import PredictionFolder, load_lines
-from biopercept.results.reading import read_result
+from biopercept.results.reading import ResultTable, read_result
 
 PAGE_KIND = "report"
 """What a page of a folder of results is signed as."""
@@ -246,11 +246,51 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
     cut = f" The first {MOST_TIMELINES} are drawn." if len(windows) > MOST_TIMELINES else ""
     model = f"By {listed([the_model(name) for name in folder.models])}: " if folder.models else ""
     lead = f"{model}{count(len(windows), 'recording')} with {count(n, 'window')}, {withheld}; {failed}.{cut}"
-    tables = [file_table(folder.summary, f"Summary of {count(len(folder.summary), 'recording')}")]
+    tables = [_summary_table(folder.summary)]
     if len(folder.failures):
         tables.insert(0, file_table(folder.failures, f"{count(len(folder.failures), 'failure')}"))
     title, figures = f"New recordings: {folder.name}", prediction_timelines(folder)
-    return Section(f"predictions-{number}", title, lead=(lead,), figures=figures, tables=tuple(tables))
+    remarks = _remarks(folder.summary)
+    folded = (("Remarks by recording", remarks),) if remarks else ()
+    return Section(f"predictions-{number}", title, (lead,), figures=figures, tables=tuple(tables), folded=folded)
+
+
+def _summary_table(summary: ResultTable) -> Table:
+    """Return the summary of predictions for a page: what is 0 throughout and long remarks are in the file alone."""
+    told = {"remarks", "fitted_on"} | {
+        name for name in ("abstained", "unlike", "outside_range") if {*summary.texts(name, "0")} <= {"", "0", "0.0"}
+    }
+    kept = [place for place, name in enumerate(summary.columns) if name not in told]
+    columns = tuple(_in_words(summary.columns[place]) for place in kept)
+    rows = tuple(tuple(_shorter(row[place]) for place in kept) for row in summary.rows)
+    shown = ResultTable(summary.path, columns, rows)
+    return file_table(shown, f"Summary of {count(len(summary), 'recording')}; all columns are in {summary.path.name}")
+
+
+def _in_words(column: str) -> str:
+    """Return the words for a column of a summary, the class behind what is said of it.
+
+    >>> _in_words("share_rest"), _in_words("mean_probability_at_rest"), _in_words("windows")
+    ('windows predicted rest, share', 'mean probability of at_rest', 'windows')
+    """
+    for opening, words in (("share_", "windows predicted {}, share"), ("mean_probability_", "mean probability of {}")):
+        if column.startswith(opening):
+            return words.format(column.removeprefix(opening))
+    return column
+
+
+def _shorter(cell: str) -> str:
+    """Return a number between 0 and 1 with three decimals, and other cells as they are."""
+    return f"{float(cell):.3f}" if cell[:2] in ("0.", "1.") and cell.replace(".", "", 1).isdigit() else cell
+
+
+def _remarks(summary: ResultTable) -> str:
+    """Return a line of remarks for each recording that has any."""
+    who = (summary.texts(name, "") for name in ("participant_id", "session", "recording"))
+    titles = (recording_title(*names) for names in zip(*who, strict=True))
+    return "\n".join(
+        f"{title}: {words}" for title, words in zip(titles, summary.texts("remarks", ""), strict=True) if words
+    )
 
 
 def _live_section(folder: LiveFolder, number: int) -> Section:

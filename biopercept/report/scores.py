@@ -100,7 +100,7 @@ def split_words(split: str, n_folds: int) -> str:
     return f"{SPLITS.get(split, shown(split))}, {count(n_folds, 'fold')}"
 
 
-def other_split(split: str, n_folds: int, beside: Sequence[CrossValidation]) -> str:
+def other_split(split: str, n_folds: int, beside: Sequence[CrossValidation | NumberValidation]) -> str:
     """Return how a score was divided and how those beside it were; empty where all were divided alike.
 
     >>> other_split("k-fold", 5, [])

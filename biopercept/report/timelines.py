@@ -88,8 +88,8 @@ def class_strips(axes: Axes, predictions: Predictions) -> None:
 
 
 def title_of(key: RecordingKey) -> str:
-    """Return the words for a recording: subject, session, recording, what is empty left out."""
-    return ", ".join(shown(part) for part in key if part)
+    """Return the words for a recording: subject, session, recording; what is empty or said already is left out."""
+    return ", ".join(dict.fromkeys(shown(part) for part in key if part))
 
 
 def _cells(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

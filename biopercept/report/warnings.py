@@ -284,7 +284,9 @@ def _of_numbers(validations: Sequence[NumberValidation]) -> Iterator[ReportWarni
         for probe in validations:
             same = (probe.task, probe.fingerprint.get("store")) == (run.task, run.fingerprint.get("store"))
             if probe.is_probe and same and (probe.mae.mean or 0.0) <= (run.mae.mean or 0.0):
+                apart = other_split(probe.split, probe.n_folds, [run])
                 yield _grave(
                     f"The probe {probe.model} errs by {estimate(probe.mae)} in {run.task} where {run.model} errs by "
-                    f"{estimate(run.mae)}: the model is no better than what knows nothing of the body."
+                    f"{estimate(run.mae)}: the model is no better than what knows nothing of the body"
+                    f"{f' (the probe is of {apart})' if apart else ''}."
                 )

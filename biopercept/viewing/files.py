@@ -14,6 +14,7 @@ from biopercept.prepare.sources import EachWork, Source, each_of, sources_of
 from biopercept.results.predictions import RecordingKey
 from biopercept.store.prepared import safe_file_stem
 from biopercept.store.reading import StoredRecording, StudyStore, open_store
+from biopercept.tasks import Task
 from biopercept.viewing.page import write_page
 from biopercept.viewing.predictions import PredictionSource
 from biopercept.viewing.pyramids import Place, sweep
@@ -111,7 +112,10 @@ def viewables(meant: Meant) -> Iterator[tuple[Viewable, ...]]:
     if _is_store(meant.path):
         with open_store(meant.path) as store:
             chosen, places = _chosen_stored(meant, store, source)
-            yield tuple(Viewable(one.key, partial(_stored_timeline, one, source), places[one.key]) for one in chosen)
+            classes = Task.classes_of(store.tasks.values())
+            yield tuple(
+                Viewable(one.key, partial(_stored_timeline, one, source, classes), places[one.key]) for one in chosen
+            )
         return
     yield tuple(
         Viewable(one.title, partial(_timeline, one, source), source=one) for one in _chosen_sources(meant, source)
@@ -119,11 +123,14 @@ def viewables(meant: Meant) -> Iterator[tuple[Viewable, ...]]:
 
 
 def _timeline(source: Source, predictions: PredictionSource | None) -> tuple[Timeline, str]:
-    return _with_predictions(timeline_of(source.load()), predictions, _key(source))
+    classes = () if source.study is None else Task.classes_of(source.study.tasks.values())
+    return _with_predictions(replace(timeline_of(source.load()), classes=classes), predictions, _key(source))
 
 
-def _stored_timeline(one: StoredRecording, predictions: PredictionSource | None) -> tuple[Timeline, str]:
-    return _with_predictions(timeline_of_stored(one), predictions, _stored_key(one))
+def _stored_timeline(
+    one: StoredRecording, predictions: PredictionSource | None, classes: tuple[str, ...]
+) -> tuple[Timeline, str]:
+    return _with_predictions(replace(timeline_of_stored(one), classes=classes), predictions, _stored_key(one))
 
 
 def _chosen_sources(meant: Meant, source: PredictionSource | None) -> list[Source]:
@@ -256,7 +263,7 @@ def _of_store(
     chosen, places = _chosen_stored(request.meant, store, source)
     for one, page in zip(chosen, _targets(request, [one.key for one in chosen]), strict=True):
         try:
-            timeline, note = _stored_timeline(one, source)
+            timeline, note = _stored_timeline(one, source, Task.classes_of(store.tasks.values()))
             size = write_page(timeline, page, places[one.key], made_from=_made_from(request.meant, one.key))
             viewed = Viewed(timeline.title, page, size, note=note)
         except StoreError as fault:

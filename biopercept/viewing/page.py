@@ -19,7 +19,6 @@ from biopercept.errors import ranged
 from biopercept.files import signed_page, write_text
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Signal
-from biopercept.report.drawing import colours
 from biopercept.report.recordings.strips import when
 from biopercept.report.template import HERE, asset, carried, environment, uplot_licence
 from biopercept.report.text import NOT_DEFINED, Table, count, duration, shown
@@ -105,9 +104,7 @@ def _level(one: Packed, blobs: list[bytes]) -> dict[str, Any]:
 
 def _beside_signals(timeline: Timeline, blobs: list[bytes]) -> dict[str, Any]:
     """Return what the script reads, without the levels of the signals."""
-    names = tuple(dict.fromkeys(label.label for label in timeline.labels))
-    classes = tuple(dict.fromkeys(name for track in timeline.predictions for name in track.classes))
-    shades = {shown(name): shade for name, (shade, _) in colours(classes, names).items()}
+    shades = {shown(name): shade for name, shade in timeline.shades.items()}
     reasons = next((quality.names for quality in timeline.quality.values()), ())
 
     def add(streams_and_data: tuple[list[dict[str, Any]], bytes]) -> dict[str, Any]:
@@ -195,12 +192,17 @@ def _data_block(document: dict[str, Any]) -> str:
 
 
 def _summary(timeline: Timeline) -> str:
-    n_measured = sum(not signal.derived_from for signal in timeline.signals)
-    words = [duration(timeline.duration_seconds), count(n_measured, "signal")]
+    words = [duration(timeline.duration_seconds), _n_signals(timeline)]
     words += [count(len(timeline.labels), "label")] if timeline.labels else []
     words += [f"{len(one.times):,} {one.kind}" for one in timeline.marks]
     words += [f"predictions of {one.title}" for one in timeline.predictions]
     return ", ".join(words)
+
+
+def _n_signals(timeline: Timeline) -> str:
+    n_derived = sum(bool(signal.derived_from) for signal in timeline.signals)
+    words = count(len(timeline.signals) - n_derived, "signal")
+    return f"{words} and {n_derived} derived" if n_derived else words
 
 
 def _listings(timeline: Timeline) -> tuple[Listing, ...]:
@@ -217,11 +219,7 @@ def _signal_listing(timeline: Timeline, packed: dict[str, PackedSignal]) -> List
     )  # fmt: skip
     rows = [_signal_row(timeline, signal, packed.get(signal.name)) for signal in timeline.signals]
     numeric = tuple(name in ("Rate", "Rounded by", "Good quality") for name in columns)
-    title = (
-        f"What is shown: {count(len(rows), 'signal')}. Quality is the share of channels and seconds with an index of "
-        f"{SPOILT:g} or more"
-    )
-    return Listing(Table(title, columns, tuple(rows), numeric, fold_above=len(rows)))
+    return Listing(Table(f"What is shown: {_n_signals(timeline)}", columns, tuple(rows), numeric, fold_above=len(rows)))
 
 
 def _signal_row(timeline: Timeline, signal: Signal, packed: PackedSignal | None) -> tuple[str, ...]:
@@ -237,7 +235,7 @@ def _signal_row(timeline: Timeline, signal: Signal, packed: PackedSignal | None)
         good,
         f"{when(signal.start_seconds)} to {when(signal.end_seconds)}",
         "" if packed is None else _ends(packed.overview),
-        ", ".join(signal.channel_names) if signal.n_channels > 1 else "1",
+        f"{signal.n_channels}: {', '.join(signal.channel_names)}" if signal.n_channels > 1 else "1",
     )
 
 

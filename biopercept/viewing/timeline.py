@@ -20,6 +20,7 @@ from biopercept.preprocessing.gaps import runs_of
 from biopercept.preprocessing.quality import REASONS
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import LABEL, Correction, FloatArray, Interval, Rating, Recording, Signal
+from biopercept.report.drawing import colours
 from biopercept.report.stored_signals import signal_of_store
 from biopercept.viewing.predictions import PredictionTrack
 
@@ -82,7 +83,8 @@ class Timeline:
 
     ``form`` is :data:`RECORDED` or :data:`PREPARED`. ``quality`` is by name of a signal. ``labels`` are events and
     conditions, in time order. ``corrections`` are the words for what was corrected by hand, ``by_hand`` what it was,
-    empty of a store. ``content_hash`` says what a store's recording holds, empty of others.
+    empty of a store. ``content_hash`` says what a store's recording holds, empty of others. ``classes`` are those of
+    the tasks of its study, in their order; empty of a file.
     """
 
     subject: str
@@ -99,6 +101,14 @@ class Timeline:
     by_hand: tuple[Correction, ...] = ()
     notes: tuple[str, ...] = ()
     content_hash: str = ""
+    classes: tuple[str, ...] = ()
+
+    @property
+    def shades(self) -> dict[str, str]:
+        """Return the colour of each class and label: classes first, in the order in which they were declared."""
+        of_predictions = (name for track in self.predictions for name in track.classes)
+        labels = (label.label for label in self.labels)
+        return {name: shade for name, (shade, _) in colours((*of_predictions, *self.classes), labels).items()}
 
     @property
     def title(self) -> str:

@@ -285,7 +285,7 @@ function plotIn(panel, series, yAxis, hooks) {
   const sides = gutter();
   const options = {
     width: byId("stack").clientWidth, height: panel.height, cursor: { show: false }, legend: { show: false },
-    padding: [3, sides.right, 3, 0],
+    padding: [6, sides.right, 4, 0],  // half a line, so that no number on an edge is cut
     scales: { x: { time: false, auto: false, range: () => [view.from, view.to] }, y: { auto: false, range: () => panel.y || [0, 1] } },
     axes: [
       { show: false },
@@ -375,7 +375,7 @@ function drawSignal(panel) {
       rows.push(drawn.hi[c].map(move), lo.map(move));
     });
     panel.y = [-0.7, n - 0.3];
-    words = "a row is " + number(span) + " " + signal.unit + "; ";
+    words = "a row is " + String(+span.toPrecision(2)) + " " + signal.unit + "; ";
   } else {
     panel.y = rangeOf(drawn.lo.flatMap(known), drawn.hi.flatMap(known));
     if (panel.marks && panel.marks.length) panel.y[1] += 0.14 * (panel.y[1] - panel.y[0]);  // room for the marks
@@ -579,6 +579,10 @@ function axisPanel() {
     }
     let nShown = 0;
     const written = [];  // where the text of each lane ends, so that no name lies on another
+    const nextIn = (place) => {  // where the next mark of the lane begins, so that no name lies under it
+      const next = DATA.labels.findIndex((_, other) => other > place && lanes[other] === lanes[place]);
+      return next < 0 ? width : xOf(DATA.labels[next][0]);
+    };
     DATA.labels.forEach(([onset, length, label], place) => {
       if (onset > view.to || onset + length < view.from || lanes[place] >= n) return;
       nShown++;
@@ -588,7 +592,7 @@ function axisPanel() {
       ctx.fillRect(left, top, Math.max(right - left, 1.5), 17);
       ctx.globalAlpha = 1;
       ctx.fillRect(left, top, 2, 17);
-      const room = length > 0 ? right - left - 8 : 60, isFree = left + 4 >= (written[lanes[place]] || 0);
+      const room = length > 0 ? right - left - 8 : Math.min(60, nextIn(place) - left - 6), isFree = left + 4 >= (written[lanes[place]] || 0);
       if (room > 16 && isFree) {
         written[lanes[place]] = left + 6 + Math.min(ctx.measureText(label).width, room) + 4;
         ctx.save();

@@ -66,6 +66,19 @@ def test_check_says_what_cannot_work_with_the_settings_given(study: Path) -> Non
     assert run("check", study, "-c", "workload-eeg").exit_code == 0
 
 
+def test_the_plan_of_one_persons_model_counts_that_person(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Purpose] = []
+
+    def load(stores: object, name: object, changes: object, *, purposes: list[Purpose], **_: object) -> None:
+        asked.extend(purposes)
+        raise SettingsError("enough")
+
+    monkeypatch.setattr("biopercept.config.loading.load_config_for", load)
+    run("train", store, "-o", store.parent / "model", "--subject", "P2")
+    run("train", store, "-o", store.parent / "model", "--subjects", "P1,P2")
+    assert [purpose.subjects for purpose in asked] == [("P2",), ("P1", "P2")]
+
+
 def test_prepare_takes_its_windows_from_the_plan_and_the_step_follows_a_length_that_is_given(
     study: Path, store: Path, tmp_path: Path
 ) -> None:

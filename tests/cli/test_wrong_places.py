@@ -70,3 +70,59 @@ def test_advice_on_a_channel_of_a_lone_file_needs_no_study(lone: Path) -> None:
     result = run("inspect", lone, "--json")
     assert result.exit_code == 0, result.output
     assert "of a file alone with --signals FILE, in a study under 'signals' in study.yaml" in result.stdout
+
+
+def test_compare_says_what_leads_to_a_comparison(lone: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "study.yaml").write_text("name: x\n")
+    scores = tmp_path / "scores" / "a"
+    scores.mkdir(parents=True)
+    (scores / "scores.json").write_text("{}")
+    for given, words in (
+        (tmp_path / "s.h5", "no such folder; give folders that cross-validate wrote"),
+        (lone, f"of a store each model has one: biopercept cross-validate {lone} -o scores/NAME --model NAME"),
+        (study, f"is a study, and compare reads folders that cross-validate wrote; first biopercept prepare {study}"),
+        ("stress-wrist", "'biopercept evaluate stress-wrist DATA -o DIR' scores it"),
+        ("logistic", "first biopercept cross-validate STORE -o scores/logistic --model logistic"),
+        (scores / "scores.json", f"is a file of results; give its folder, {scores}"),
+    ):
+        result = run("compare", given, "-o", tmp_path / "out")
+        assert words in str(result.exception)
+        assert not (tmp_path / "out").exists()
+    assert "is what is read" in str(run("compare", scores, "-o", scores, "--overwrite").exception)
+    words = " ".join(run("compare", scores, "-o", tmp_path / "out", "--model", "lda").stderr.split())
+    assert "No such option: --model. compare reads folders of scores;" in words
+
+
+def test_init_says_which_comes_first_and_what_is_no_recording(lone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "S01.csv").write_text(ROWS.replace("zzz", "EDA (uS)"))
+    study = tmp_path / "study"
+    result = run("init", folder, study)
+    assert str(result.exception) == (
+        f"{study} is not there, and {folder} holds 1 recordings; the study's folder comes first, as in biopercept init "
+        f"{study} {folder}"
+    )
+    assert f"{lone} is a file; the study's folder comes first" in str(run("init", lone, study).exception)
+    assert "a study is a folder of files" in str(run("init", tmp_path / "study.tsv", folder).exception)
+    words = " ".join(run("init", study, folder, "-o", study).stderr.split())
+    assert "No such option: -o. The study's folder is the first word" in words
+    assert "did you mean participant?" in str(run("init", study, folder, "--pattern", "{subject}.csv").exception)
+    assert not study.exists()
+    assert run("init", study, folder).exit_code == 0
+    assert f"{study} is a study already" in str(run("init", tmp_path / "second", study).exception)
+    (tmp_path / "s.log.csv").write_text("participant_id,session,recording,status,\n")
+    assert "written by prepare" in str(run("init", tmp_path / "second", tmp_path / "s.log.csv").exception)
+    assert not (tmp_path / "second").exists()
+
+
+def test_deidentify_refuses_results(tmp_path: Path) -> None:
+    (tmp_path / "summary.csv").write_text("participant_id\n")
+    (tmp_path / "S01__r_predictions.json").write_text("{}")
+    (tmp_path / "S01__r_annotations.edf").write_bytes(b"0       ")
+    for path in (tmp_path, tmp_path / "S01__r_annotations.edf"):
+        result = run("deidentify", path, "-o", tmp_path.parent / "clean")
+        assert str(result.exception).startswith(f"{path}: written by predict, and no recordings;")
+        assert not (tmp_path.parent / "clean").exists()

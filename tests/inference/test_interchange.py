@@ -14,9 +14,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
+from biopercept.derivatives import entity
 from biopercept.errors import SettingsError
 from biopercept.inference.familiarity import Familiarity
-from biopercept.inference.interchange import FORMATS, Interchange, entity, plain_windows
+from biopercept.inference.interchange import FORMATS, Interchange, plain_windows
 from biopercept.inference.prediction import Predictions, TaskPredictions
 from biopercept.loaders.readers.edf import read_annotation_file
 from biopercept.tasks import Task
@@ -106,7 +107,7 @@ def test_the_description_of_a_bids_derivative_is_as_the_schema_package_wants_it(
 def test_recordings_that_bids_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
     assert [entity(text) for text in ("S-01", "S01", "é")] == ["S01", "S01", "x"]
     with pytest.raises(
-        SettingsError, match="the recordings S 01_2_lab and b have one name in BIDS, sub-S01_ses-2_task-"
+        SettingsError, match="the recordings S 01 2 lab and S-01 2 lab have one name in BIDS, sub-S01_ses-2_task-"
     ):
         written(tmp_path, "bids", of=(predictions(), predictions(subject="S-01", key="b")))
 

@@ -221,3 +221,23 @@ def test_parquet_without_its_library_names_the_line_that_installs_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     outcome = run(study, "-o", tmp_path / "out", "--format", "parquet")
     assert "pip install 'biopercept[parquet]'" in str(outcome.exception)
+
+
+def test_rows_are_a_derivative_of_bids_with_their_units(study: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bids"
+    result = run(study, "-o", output, "--also", "bids", "--subjects", "S01")
+    assert result.exit_code == 0, result.output
+    top = output / "bids"
+    assert json.loads((top / "dataset_description.json").read_text())["GeneratedBy"][0]["Name"] == "biopercept"
+    tables = sorted(top.glob("sub-*/**/*_desc-features_events.tsv"))
+    rows = [row for path in tables for row in table(path, "\t")]
+    plain = table(output / "features.csv")
+    assert [float(row["onset"]) for row in rows] == [float(row["onset"]) for row in plain]
+    assert {row["trial_type"] for row in rows} == {row["label"] or "n/a" for row in plain}
+    name = next(name for name in plain[0] if name.endswith("rate_mean"))
+    assert rows[0][name] == (f"{float(plain[0][name]):.6g}" if plain[0][name] else "n/a")
+    described = json.loads(tables[0].with_suffix(".json").read_text())
+    assert described[name]["Units"] and {*rows[0]} - {*described} == {"onset", "duration"}
+    assert run(study, "-o", output, "--overwrite", "--subjects", "S01").exit_code == 0 and not top.exists()
+    wrong = run(study, "-o", tmp_path / "x", "--also", "edf")
+    assert "--also names 'edf'; allowed is bids" in str(wrong.exception) and not (tmp_path / "x").exists()

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import re
 from html import unescape
+from typing import Any
 
 import numpy as np
 import pytest
 
+from biopercept.measures.around import HEART_RATE
+from biopercept.measures.averages import MeanCourse
 from biopercept.recording import Interval
+from biopercept.report import drawing
+from biopercept.report.around import around_figure
 from biopercept.report.drawing import LINES, colours
 from biopercept.report.layout import Head, Section
 from biopercept.report.layout import page_of as report_of
@@ -23,6 +28,14 @@ from biopercept.viewing.timeline import RECORDED, Timeline
 
 pytestmark = pytest.mark.figures
 CLASSES = ("stress", "rest", "amusement")  # in the order of their task, which is neither the alphabet's nor time's
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are drawn while the test runs."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(drawing, "rendered", lambda figure: drawn.append(figure) or b"<svg/>")
+    return drawn
 
 
 def track() -> PredictionTrack:
@@ -42,6 +55,19 @@ def test_a_condition_has_the_colour_of_its_place_in_the_task_on_report_and_view_
     assert of_view["walk"] not in of_report.values()
     early, late = (colours((), names) for names in (("walk", "rest"), ("rest", "walk")))  # of two recordings
     assert early == late
+
+
+def test_without_predictions_the_order_of_the_tasks_of_its_study_gives_the_colours(figures: list[Any]) -> None:
+    labels = tuple(Interval(5.0 * place, 5.0, name) for place, name in enumerate(("amusement", "rest", "walk")))
+    shades = Timeline("S01", "", "task", RECORDED, 20.0, (), labels=labels, classes=CLASSES).shades
+    assert {name: shades[name] for name in CLASSES} == {name: shade for name, (shade, _) in colours(CLASSES).items()}
+    none = np.full(3, np.nan)
+    courses = [
+        MeanCourse(name, HEART_RATE, np.arange(3.0), np.arange(3.0), none, none, 1, 1) for name in ("walk", "rest")
+    ]
+    around_figure(courses, CLASSES)
+    drawn = [line.get_color() for line in figures[0].axes[0].get_lines()[:2]]
+    assert drawn == [shades["walk"], shades["rest"]]
 
 
 def test_curves_that_are_explored_have_the_colours_of_their_picture() -> None:

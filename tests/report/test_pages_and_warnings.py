@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from biopercept.report.audit import audit_page, audit_table
 from biopercept.report.curves import learning_page, learning_table
-from biopercept.report.page import audit_section
+from biopercept.report.explanation import _number
+from biopercept.report.page import _remarks, _summary_table, audit_section
 from biopercept.report.scores import (
     group_tables,
     methods_text,
@@ -21,6 +23,7 @@ from biopercept.report.scores import (
     subject_table,
     trust_sentences,
 )
+from biopercept.report.timelines import title_of
 from biopercept.report.warnings import warnings_of
 from biopercept.results.audit import Audit, Finding, Skipped, Verdict
 from biopercept.results.cross_validation import (
@@ -37,7 +40,7 @@ from biopercept.results.cross_validation import (
 from biopercept.results.curves import LearningCurve, LearningPoint
 from biopercept.results.folder import Results
 from biopercept.results.groups import Groups, GroupScore
-from biopercept.results.reading import CountedEstimate
+from biopercept.results.reading import CountedEstimate, Estimate, ResultTable
 
 HOSTILE = "a|b <script>x</script> *c* _d_ [e](f) `g`\n# h"
 RUN: dict[str, Any] = {
@@ -172,7 +175,39 @@ def test_numbers_no_better_than_their_mean_or_than_a_probe_are_said_to_be() -> N
     )  # fmt: skip
     [beaten] = sentences(number_validations=(numbers(), numbers("clock-only", mae=3.5)))
     assert beaten.startswith("The probe clock-only errs by 3.500 [2.500, 4.500] in load where ridge errs by 4.000")
+    assert "the probe is of" not in beaten
+    of_folds = replace(numbers("clock-only", mae=3.5), split="k-fold", n_folds=5)
+    [apart] = sentences(number_validations=(numbers(), of_folds))
+    assert apart.endswith(
+        "(the probe is of k-fold over subjects, 5 folds; the scores beside it are of leave one subject out, 20 folds)."
+    )
     assert sentences(number_validations=(numbers(), numbers("clock-only", mae=4.5))) == {}
+
+
+def test_a_summary_of_predictions_leaves_zeros_and_long_remarks_out_of_its_table(tmp_path: Path) -> None:
+    columns = ("participant_id", "session", "recording", "windows", "share_at_rest", "unlike", "fitted_on", "remarks")
+    rows = (("S1", "", "S1", "9", "0.73831", "0.0", "samples", "seen"), ("S2", "", "r", "7", "1.0", "0.0", "", ""))
+    table = _summary_table(ResultTable(tmp_path / "summary.csv", columns, rows))
+    assert table.columns == ("Subject", "Recording", "Windows", "Windows predicted at rest, share")
+    assert table.rows == (("S1", "S1", "9", "0.738"), ("S2", "r", "7", "1.000"))
+    assert _remarks(ResultTable(tmp_path / "summary.csv", columns, rows)) == "S1: seen"
+    odd = (*rows, ("S3", "", "r", "7", "1.0", "0.2", "", ""))
+    assert "Unlike" in _summary_table(ResultTable(tmp_path / "summary.csv", columns, odd)).columns
+
+
+def test_a_recording_called_as_its_subject_is_named_once() -> None:
+    assert (title_of(("S31", "", "S31")), title_of(("S1", "2", "rest"))) == ("S31", "S1, 2, rest")
+
+
+@pytest.mark.parametrize(
+    ("mean", "ends", "words"),
+    [(-0.375, (-0.69, -0.0595), "-0.375 [-0.690, -0.059]"), (1.0, (0.758, 1.25), "1.00 [0.76, 1.25]"),
+     (0.0, (0.0, 0.0), "0.000 [0.000, 0.000]"), (412.3, None, "412")],
+)  # fmt: skip
+def test_a_number_and_its_interval_have_the_same_decimals(
+    mean: float, ends: tuple[float, float] | None, words: str
+) -> None:
+    assert _number(Estimate(mean=mean, ci95=ends)) == words
 
 
 def audit(*findings: Finding, **changes: Any) -> Audit:

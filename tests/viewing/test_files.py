@@ -83,7 +83,7 @@ def test_a_page_goes_into_a_folder_that_is_given_whether_it_is_there_or_not(sign
         outcome = run(signal_file, "--html", f"{folder}/")
         assert outcome.exit_code == 0, outcome.output
         assert outcome.stdout == f"{folder / 'P1.html'}\n" and [p.name for p in folder.iterdir()] == ["P1.html"]
-    named = tmp_path / "page.txt"
+    named = tmp_path / "page.v1"
     assert fault(signal_file, "--html", named) == (
         f"--html {named} is neither a page nor a folder: a page ends in .html, and a folder that is not yet there has "
         "no dot in its name"

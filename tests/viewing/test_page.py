@@ -229,3 +229,17 @@ def test_signals_that_do_not_fit_are_cut_in_depth_and_slow_ones_last() -> None:
     assert_envelope(read, 0, fast.read())
     seconds = read.level(0)[0]["seconds"]
     assert f"lowest and highest of every {seconds:.4g} s" in read.elements.text
+
+
+def test_signals_and_what_is_derived_from_them_are_counted_apart_as_in_the_heading() -> None:
+    measured = Signal.from_samples("EDA", "eda", "uS", 4.0, walk(400))
+    derived = replace(Signal.from_samples("tonic", "tonic", "log uS", 4.0, walk(400)), derived_from="EDA")
+    text = Read(page(timeline(measured, derived))).elements.text
+    assert text.count("1 signal and 1 derived") == 2  # under the title, and over the table
+    assert "What is shown: 1 signal\n" not in text
+
+
+def test_channels_are_counted_before_they_are_named() -> None:
+    assert (
+        "2: ACC1, ACC2" in Read(page(timeline(Signal.from_samples("ACC", "acc", "g", 4.0, walk(400, 2))))).elements.text
+    )
