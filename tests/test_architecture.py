@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = tuple(
     tuple(rooms.split())
     for rooms in (
-        "errors recording modalities tasks files derivatives sharing parallel cluster ranks progress synonyms typed_values"
-        " resources version model",
+        "errors recording modalities tasks files derivatives sharing parallel cluster ranks progress synonyms"
+        " typed_values resources version model",
         "loaders studies preprocessing",
         "store",
         "prepare data",
