@@ -261,7 +261,7 @@ def spikes(row: FloatArray, sampling_rate: float, smallest: float) -> BoolArray:
 
 
 def _around(row: FloatArray, size: int, beyond: Literal["edge", "symmetric"]) -> FloatArray:
-    """Return the ``size`` (odd) values around each, (n, size); of short rows this is as quick as scipy, less its import."""
+    """Return the ``size`` (odd) values around each, (n, size); without the import of scipy."""
     return np.lib.stride_tricks.sliding_window_view(np.pad(row, size // 2, mode=beyond), size)
 
 
