@@ -91,7 +91,7 @@ def build_app(only: str = "") -> typer.Typer:
         add_completion=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "obj": build_app},
     )
     app.callback()(_root)
     for heading, names in COMMANDS.items():
