@@ -4,7 +4,7 @@
 #   make check   format, lint, types and tests
 #   make docs    the pages under docs/ as a site: site/index.html
 #   make fuzz    damaged files of every format, many more than the tests try; EXAMPLES=N of each file
-#   make bench   speed, as ratios
+#   make bench   speed, quiet and busy, beside the installed peers and the committed table; DATA=DIR adds commands, PARTS="network commands long" chooses, SAVE=1 keeps (docs/measurements/speed.md)
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
 #   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings, SHAPES=DIR scores made studies there, and STORES="FILE..." shows their plans, STUDIES=DIR with DATA=DIR tests each shared study by the others, hours (docs/measurements)
@@ -86,7 +86,8 @@ soak: $(READY)
 	@OMP_NUM_THREADS=1 $(PYTHON) tests/soak.py $(SOAK_OUTPUT) --kills $(KILLS) $(if $(FAULTS),--faults $(FAULTS)) $(if $(MINUTES),--minutes $(MINUTES)) -o docs/measurements/soak.md
 
 bench: $(READY)
-	@$(PYTHON) -m pytest tests/benchmarks --benchmark-enable --benchmark-only
+	@$(PYTHON) -m pip --disable-pip-version-check -qq install -c constraints.txt -e '.[bench]'
+	@PYTHONPATH=docs $(PYTHON) -m measurements speed $(if $(DATA),--data $(DATA)) $(addprefix --part ,$(PARTS)) $(if $(SAVE),--save)
 
 house: $(READY)
 	@$(PYTHON) .ci/house $(HOUSE)

@@ -154,6 +154,8 @@ def model_folder(given: str | Path) -> Path:
 
 
 CORE = "core"
+_CARDS = {"cuda": "CUDA", "hip": "ROCm", "xpu": "XPU"}
+"""By what torch says in its version file: the cards that a build of it can use."""
 
 
 @dataclass(frozen=True)
@@ -265,12 +267,34 @@ def _requirement(name: str, wanted: str) -> Requirement:
 
 
 def _devices() -> tuple[str, tuple[str, ...]]:
-    """Return what ``--device auto`` takes, and a line on every device."""
-    try:
-        import torch
-    except ImportError:
+    """Return what ``--device auto`` takes, and a line on every device.
+
+    torch takes more than a second to import: a build of it for processors alone, as its own version file says, has no
+    other device to be asked for.
+    """
+    built_for = _torch_is_built_for()
+    if built_for is None:
         return "none", ("torch is missing",)
+    if not built_for:
+        return "cpu", ("torch is built for the processor alone",)
+    import torch
+
     if not torch.cuda.is_available():
-        return "cpu", (f"cpu with {torch.get_num_threads()} threads",)
+        return "cpu", (f"torch is built for {built_for}, and finds no graphics card that it can use",)
     rows = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return "cuda", tuple(f"cuda:{i} {row.name}, {row.total_memory / 2**30:.0f} GiB" for i, row in enumerate(rows))
+
+
+def _torch_is_built_for() -> str | None:
+    """Return which graphics cards torch was built for, empty for none, or None where there is no torch."""
+    import runpy
+    from importlib.util import find_spec
+
+    spec = find_spec("torch")  # a package at the top is not imported by this
+    if spec is None:
+        return None
+    try:
+        stated = runpy.run_path(str(Path(spec.origin or "").with_name("version.py")))
+    except (OSError, SyntaxError):
+        return "cards of some kind"  # torch itself is asked
+    return ", ".join(f"{title} {stated[name]}" for name, title in _CARDS.items() if stated.get(name))

@@ -92,8 +92,8 @@ def command_name(function: str) -> str:
     return function.removesuffix("_study").replace("_", "-")
 
 
-def build_app() -> typer.Typer:
-    """Return the command-line application with every command registered."""
+def build_app(only: str = "") -> typer.Typer:
+    """Return the command-line application with every command registered, or with ``only`` one: that takes a tenth."""
     app = typer.Typer(
         name="biopercept",
         cls=PanelGroup,
@@ -101,12 +101,15 @@ def build_app() -> typer.Typer:
         add_completion=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "obj": build_app},
     )
     app.callback()(_root)
     for heading, names in COMMANDS.items():
         for name in names:
-            module, command = import_module(f"biopercept.cli.{name}"), command_name(name)
+            command = command_name(name)
+            if only not in ("", command):
+                continue
+            module = import_module(f"biopercept.cli.{name}")
             if hasattr(module, "app"):  # a command with commands of its own
                 app.add_typer(module.app, name=command, rich_help_panel=heading)
             else:
@@ -216,9 +219,10 @@ def _stops_as_interrupts() -> Iterator[list[int]]:
 
 def _run(words: list[str], *, is_debugging: bool) -> int:
     """Run one command and return its exit code, having said what went wrong."""
+    known = {command_name(name) for names in COMMANDS.values() for name in names}
     try:
         _refuse_torchrun(words)
-        build_app()(args=words, prog_name="biopercept")
+        build_app(next(iter({*words[:1]} & known), ""))(args=words, prog_name="biopercept")
     except SystemExit as leaving:
         return _code_of(leaving)
     except KeyboardInterrupt:

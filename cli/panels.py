@@ -149,9 +149,9 @@ def _name_the_option(fault: Any, options: list[str], ctx: Any) -> None:
 
 
 def _commands_with(name: str, ctx: Any) -> list[str]:
-    """Return the other commands that have an option."""
-    group = getattr(ctx.parent, "command", None)
-    commands = getattr(group, "commands", {})
+    """Return the other commands that have an option; the root of a context holds what builds all of them."""
+    whole: typer.Typer = ctx.find_root().obj()
+    commands: dict[str, Any] = typer.main.get_command(whole).commands  # type: ignore[attr-defined]
     return [other for other, one in commands.items() if any(name in each.opts for each in one.params)]
 
 

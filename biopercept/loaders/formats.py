@@ -70,8 +70,8 @@ def _function(module: str, name: str) -> Callable[..., Any]:
 
 
 def _by_bytes(module: str, name: str) -> Matches:
-    """Return what recognises a file by a function of its first bytes."""
-    return lambda glance: bool(_function(module, name)(glance.first_bytes))
+    """Return what recognises a file by a function of its first bytes; a folder has none, and needs no reader for it."""
+    return lambda glance: bool(glance.first_bytes) and bool(_function(module, name)(glance.first_bytes))
 
 
 def _by_file(module: str, name: str) -> Matches:

@@ -35,12 +35,12 @@ def _begins(*magics: bytes) -> Callable[[Glance], bool]:
 
 def _is_pickle(one: Glance) -> bool:
     """Return whether a file is a pickle of no data set that is known, by its first bytes or by its name."""
+    if one.is_folder or not (one.begins(*_PICKLES) or one.suffix in (".pkl", ".pickle")):
+        return False
     from biopercept.loaders.readers.deap import is_deap
     from biopercept.loaders.readers.wesad import is_wesad
 
-    is_one = one.begins(*_PICKLES) or one.suffix in (".pkl", ".pickle")
-    is_read = not one.is_folder and (is_wesad(one.path, one.first_bytes) or is_deap(one.path, one.first_bytes))
-    return is_one and not is_read
+    return not (is_wesad(one.path, one.first_bytes) or is_deap(one.path, one.first_bytes))
 
 
 def _is_ctf(one: Glance) -> bool:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from biopercept.modalities import MODALITIES
 from biopercept.preprocessing.eeg import without_hum
-from biopercept.preprocessing.gaps import BoolArray, bridged, filtered, median_around, segments
+from biopercept.preprocessing.gaps import BoolArray, bridged, filter_sections, filtered, median_around, segments
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
 
@@ -224,9 +224,9 @@ def _polarity(qrs: FloatArray, rate: float) -> float:
 
 def _pulse_peaks(samples: FloatArray, rate: float, settings: CleaningSettings) -> tuple[FloatArray, IntArray]:
     """Return filtered pulse and its systolic peaks."""
-    from scipy.signal import butter, sosfiltfilt
+    from scipy.signal import sosfiltfilt
 
-    sections = butter(2, (0.5, 8.0), "bandpass", fs=rate, output="sos")
+    sections = filter_sections(rate, 0.5, 8.0, order=2)
     cleaned = np.asarray(sosfiltfilt(sections, samples), dtype=np.float64)
     peaks = systolic_peaks(cleaned, rate)
     return cleaned, peaks[_is_high(cleaned, peaks, rate)]

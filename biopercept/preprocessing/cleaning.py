@@ -40,7 +40,7 @@ from biopercept.preprocessing.eeg import (
     without_hum,
 )
 from biopercept.preprocessing.electrodermal import SkinResponses
-from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times
+from biopercept.preprocessing.gaps import BoolArray, at_rate, band_fits, filtered, grid_times, size_in_band
 from biopercept.preprocessing.quality import (
     BAD_CHANNEL,
     NO_REFERENCE,
@@ -63,6 +63,8 @@ _MOST_AT_ONCE = 1 << 21
 """Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
 _MOST_IN_GROUP = 1 << 21
 """Samples of channels that are cleaned at once at the rate of their file: 16 MB a copy."""
+_PLAINLY = 4.0
+"""How many times as much as is needed must be left in a signal's band, where that is estimated without its filter."""
 _SLOW = frozenset({"eda", "resp", "temp", "spo2", "hr"})
 _NOTCHED = frozenset({"eeg", "emg", "ecg"})
 
@@ -200,7 +202,8 @@ def why_unused(
     step = max(_MOST_AT_ONCE // signal.n_channels, 1) if signal.is_regular else signal.n_samples
     for start in range(0, signal.n_samples, step):
         piece = signal if step >= signal.n_samples else _piece(signal, start, step)
-        reason = _why_masked(ByHand.masking(piece, corrections), settings)
+        read = piece.with_samples(piece.read(), piece.sampling_rate)  # once, for it may be looked at twice
+        reason = _why_masked(ByHand.masking(read, corrections), settings)
         if not reason:
             return ""
     return reason
@@ -220,6 +223,8 @@ def _why_masked(by_hand: ByHand, settings: CleaningSettings) -> str:
     signal, is_marked = by_hand.signal, by_hand.bad()
     if is_marked is not None and is_marked.all():
         return "it is marked bad by hand"
+    if _is_plainly_left(by_hand, settings):
+        return ""
     cleaned, notes = _clean_signal(signal, grid_times(signal.end_seconds), settings, by_hand)
     if np.isfinite(cleaned.cleaned.read()).any():
         return ""
@@ -227,6 +232,21 @@ def _why_masked(by_hand: ByHand, settings: CleaningSettings) -> str:
     shown = "; ".join(one if len(one) <= _LONGEST_WORDS else f"{one[:_LONGEST_WORDS]} ..." for one in words[:2])
     more = f"; and {len(words) - 2} more reasons" if len(words) > 2 else ""
     return f"nothing is left after cleaning ({shown or 'no sample is valid'}{more})"
+
+
+def _is_plainly_left(by_hand: ByHand, settings: CleaningSettings) -> bool:
+    """Return whether so much is left of a signal that no filter need be run to see it; filters take long to import."""
+    signal = by_hand.signal
+    modality = MODALITIES[signal.modality]
+    is_simple = signal.is_regular and signal.modality not in _NOTCHED and signal.sampling_rate <= modality.model_rate
+    if not is_simple:
+        return False
+    screen = Screen(signal, settings)
+    raw = screen.of(by_hand.turned(signal.read()), by_hand.bad())
+    bridge = settings.slow_bridge_seconds if signal.modality in _SLOW else settings.bridge_seconds
+    size = size_in_band(raw, signal.sampling_rate, *modality.band_hz, bridge_seconds=bridge)
+    least = np.array([_usual_change(row) for row in raw]) * settings.in_band_share
+    return bool((size > _PLAINLY * least).any())
 
 
 def _nothing_left(recording: Recording, notes: list[str]) -> str:

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.preprocessing.gaps import apply_by_segment, block_means, bridged, local_noise, segments
+from biopercept.preprocessing.gaps import (
+    apply_by_segment,
+    block_means,
+    bridged,
+    filter_sections,
+    local_noise,
+    segments,
+)
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray
 
@@ -94,9 +101,9 @@ def tonic_and_phasic(
 
     The phasic part is that of ``neurokit2.eda_phasic(method="highpass")``, without that library's long import.
     """
-    from scipy.signal import butter, sosfiltfilt
+    from scipy.signal import sosfiltfilt
 
-    sections = butter(_TONIC_ORDER, settings.eda_tonic_hz, "highpass", fs=sampling_rate, output="sos")
+    sections = filter_sections(sampling_rate, settings.eda_tonic_hz, None, order=_TONIC_ORDER)
 
     def phasic_of(segment: FloatArray) -> FloatArray:
         if np.ptp(segment) == 0:

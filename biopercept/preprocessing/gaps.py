@@ -147,12 +147,12 @@ def filter_sections(
 
 @lru_cache(maxsize=256)
 def _designed(sampling_rate: float, low_hz: float | None, high_hz: float | None, order: int) -> FloatArray | None:
-    from scipy.signal import butter
-
     if high_hz is not None and high_hz > 0.45 * sampling_rate + 1e-9:
         high_hz = None
     if low_hz is None and high_hz is None:
         return None
+    from scipy.signal import butter
+
     if low_hz is None:
         sections = butter(order, high_hz, "lowpass", fs=sampling_rate, output="sos")
     elif high_hz is None:
@@ -195,15 +195,12 @@ def filtered(
     filter's own padding) becomes NaN. A straight line is removed before a high-pass, and the segment mirrored at its
     edges, which makes them calm.
     """
-    from scipy.signal import sosfiltfilt
-
     sections = filter_sections(sampling_rate, low_hz, high_hz, order)
     if sections is None:
         return samples.copy()
-    padding = 3 * (2 * len(sections) + 1)
-    shortest = padding + 1
-    if low_hz is not None:
-        shortest = max(shortest, math.ceil(min(3.0 / low_hz, 5.0) * sampling_rate))
+    from scipy.signal import sosfiltfilt
+
+    padding = _padding(len(sections))
 
     def work(segment: FloatArray) -> FloatArray:
         # sosfiltfilt's own padding is a few samples; a low edge needs padding of about one period.
@@ -218,7 +215,61 @@ def filtered(
         return np.asarray(sosfiltfilt(sections, _without_line(segment), padtype="even", padlen=pad), dtype=np.float64)
 
     gap = int(bridge_seconds * sampling_rate)
+    shortest = _shortest_filtered(sampling_rate, low_hz, len(sections))
     return apply_by_segment(samples, work, max_gap_samples=gap, min_samples=shortest)
+
+
+def _padding(n_sections: int) -> int:
+    return 3 * (2 * n_sections + 1)
+
+
+def _shortest_filtered(sampling_rate: float, low_hz: float | None, n_sections: int) -> int:
+    """Return how many samples a segment needs for the filter of :func:`filtered`."""
+    shortest = _padding(n_sections) + 1
+    return shortest if low_hz is None else max(shortest, math.ceil(min(3.0 / low_hz, 5.0) * sampling_rate))
+
+
+def size_in_band(
+    samples: FloatArray,
+    sampling_rate: float,
+    low_hz: float | None,
+    high_hz: float | None,
+    *,
+    bridge_seconds: float,
+    order: int = 4,
+) -> FloatArray:
+    """Return about how large a sample is of what :func:`filtered` leaves of each channel, (n_channels,).
+
+    It is the median size over the segments that the filter can be run over, infinite where nothing is taken off that
+    could be all of it (no low edge), and 0 where there is no such segment. The gain of the filter is laid on the
+    spectrum of blocks, which differs from the filter near their edges alone; for this, scipy need not be imported.
+    """
+    n_sections = order if low_hz is not None and high_hz is not None else math.ceil(order / 2)
+    shortest = _shortest_filtered(sampling_rate, low_hz, n_sections)
+    sizes = np.zeros(len(samples))
+    for channel, row in enumerate(samples):
+        pieces = [row[start:stop] for start, stop in segments(row, int(bridge_seconds * sampling_rate), shortest)]
+        if pieces and low_hz is None:
+            sizes[channel] = np.inf
+        elif pieces and low_hz is not None:
+            block = max(2 ** math.ceil(math.log2(10.0 * sampling_rate / low_hz)), shortest)
+            blocks = (one[start : start + block] for one in pieces for start in range(0, len(one), block))
+            left = [_spectrally_filtered(bridged(one), sampling_rate, low_hz, high_hz, order) for one in blocks]
+            sizes[channel] = np.median(np.abs(np.concatenate(left)))
+    return sizes
+
+
+def _spectrally_filtered(
+    segment: FloatArray, sampling_rate: float, low_hz: float, high_hz: float | None, order: int
+) -> FloatArray:
+    """Return a segment times the gain of two passes of a Butterworth filter."""
+    n = len(segment)
+    spectrum = np.fft.rfft(_without_line(segment))
+    hz = np.maximum(np.fft.rfftfreq(n, 1.0 / sampling_rate), 1e-9)
+    away = low_hz / hz if high_hz is None else (hz**2 - low_hz * high_hz) / (hz * (high_hz - low_hz))
+    with np.errstate(over="ignore"):
+        spectrum /= 1.0 + away ** (2 * order)
+    return np.asarray(np.fft.irfft(spectrum, n), dtype=np.float64)
 
 
 def _without_line(segment: FloatArray) -> FloatArray:
@@ -236,10 +287,10 @@ def at_rate(samples: FloatArray, sampling_rate: float, new_rate: float) -> Float
     Gaps are bridged for the resampling only: an output sample is valid where more than half of the input samples in
     its time are, so that single lost samples of a fast recording do not become many.
     """
-    from scipy.signal import resample_poly
-
     if new_rate >= sampling_rate:
         return samples.copy()
+    from scipy.signal import resample_poly
+
     ratio = Fraction(new_rate / sampling_rate).limit_denominator(50_000)
     n_out = math.ceil(samples.shape[1] * ratio)
     out = np.full((len(samples), n_out), np.nan)

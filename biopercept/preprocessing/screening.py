@@ -12,7 +12,7 @@ pulses of a pacemaker, 0.1 to 2 ms long and 2 to 250 mV high, for QRS complexes)
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -242,16 +242,15 @@ def spikes(row: FloatArray, sampling_rate: float, smallest: float) -> BoolArray:
     A spike is further from the median of the 0.6 s around it than ``smallest``, than five times the noise there, and
     than 0.3 of what that median itself changes over twice the time: the peak of a response of the skin is not.
     """
-    from scipy.ndimage import maximum_filter1d, median_filter, minimum_filter1d
-
     none = np.zeros(len(row), dtype=bool)
     if sampling_rate < MIN_SPIKE_RATE or np.isfinite(row).sum() < 5:
         return none
     n = max(int(sampling_rate // COARSE_HZ), 1)
     coarse = bridged(block_medians(row, n))
     size = max(round(_SPIKE_SECONDS * sampling_rate / n) | 1, 3)
-    middle = median_filter(coarse, size, mode="nearest")
-    change = maximum_filter1d(middle, 2 * size + 1) - minimum_filter1d(middle, 2 * size + 1)
+    middle = np.median(_around(coarse, size, "edge"), axis=1)
+    around = _around(middle, 2 * size + 1, "symmetric")
+    change = around.max(axis=1) - around.min(axis=1)
     at = np.arange(len(coarse)) * n + (n - 1) / 2
     index = np.arange(len(row))
     away = row - np.interp(index, at, middle)
@@ -259,6 +258,11 @@ def spikes(row: FloatArray, sampling_rate: float, smallest: float) -> BoolArray:
     bound = np.maximum(bound, _SPIKE_SHARE * np.interp(index, at, change))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(away) > bound)
+
+
+def _around(row: FloatArray, size: int, beyond: Literal["edge", "symmetric"]) -> FloatArray:
+    """Return the ``size`` (odd) values around each, (n, size); without the import of scipy."""
+    return np.lib.stride_tricks.sliding_window_view(np.pad(row, size // 2, mode=beyond), size)
 
 
 def glitches(row: FloatArray, sampling_rate: float, modality: str) -> BoolArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,6 +110,46 @@ def studies(
     )
     write_text(output, studies_page.page(Place(data, folder), wanted, _show, jobs))
     print_text(str(output))
+
+
+@app.command()
+def speed(
+    data: Annotated[Path | None, typer.Option(help="Folder with the public data sets, each by its name.")] = None,
+    parts: Annotated[list[str] | None, typer.Option("--part", help="network, commands or long; repeatable.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the network, of one call each.")] = 7,
+    folder: Annotated[Path, typer.Option(help="Studies and stores; what is there is kept.")] = Path("bench-output"),
+    save: Annotated[bool, typer.Option("--save", help="Put what is measured into the table.")] = False,
+    table: Annotated[Path, typer.Option(help="The committed table.")] = Path("docs/measurements/speed.json"),
+) -> None:
+    """The network beside its peers, quiet and busy, and the commands; 1 where a row fell. Five minutes a part."""
+    from biopercept.benchmarks.peers import installed
+    from measurements import command_speed, speed_table
+    from measurements import speed as network
+
+    chosen = command_speed.chosen_parts(parts or [])
+    if data is None and {*chosen} - {"network"}:
+        say("no --data: the commands are left out")
+        chosen = [part for part in chosen if part == "network"]
+    committed, here, rows = speed_table.read_rows(table), network.processor(), []
+    for part in chosen:
+        if part == "network":
+            modules, absent = installed()
+            for sentence in absent:
+                say(sentence)
+            measured = network.network_rows(modules, n_rounds=rounds) if len(modules) > 1 else iter(())
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            measured = command_speed.PARTS[part](command_speed.Place((data or Path()).resolve(), folder.resolve()))
+        for row in measured:
+            rows.append(replace(row, processor=here))
+            bar = f" ({row.bar}: {'met' if row.is_met else 'MISSED'})" if row.bar else ""
+            print_text(f"{row.name}: {row.shown}{bar}")
+            if save:
+                speed_table.keep(table, rows[-1])
+    for sentence in (slower := speed_table.fallen(rows, committed)):
+        say(sentence)
+    if slower:
+        raise typer.Exit(1)
 
 
 def _show(unit: Unit, was_done: bool, n_units: int) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,10 +23,36 @@ from biopercept.parallel import machine_memory
 from biopercept.recording import Recording
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process() -> Iterator[None]:
-    with reading_apart():
-        yield
+@pytest.fixture(scope="module", autouse=True, params=["twin", "fresh"])
+def process(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apart, "_can_be_split", lambda: request.param == "twin")
+        with reading_apart():
+            yield
+
+
+def test_a_process_is_split_in_two_only_where_nothing_runs_beside() -> None:
+    split = "import sys, biopercept.loaders.reading_process as apart; sys.modules.update({modules}); print(apart._can_be_split())"
+    for modules, is_split in (("{}", sys.platform == "linux"), ("dict(torch=sys)", False)):
+        command = [sys.executable, "-c", split.format(modules=modules)]
+        assert subprocess.run(command, capture_output=True, text=True).stdout == f"{is_split}\n"
+
+
+def test_a_process_that_reads_ends_with_the_one_that_asks() -> None:
+    code = (
+        "import os, signal, biopercept.loaders.reading_process as apart\n"
+        "with apart.reading_apart(is_started=True):\n"
+        "    child = apart._process._child\n"
+        "    print(getattr(child, '_pid', None) or child.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    state = Path(f"/proc/{int(ended.stdout)}/stat")
+    for _ in range(100):
+        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    raise AssertionError("it goes on without anybody who asks")
 
 
 def _read(load: Callable[[], Recording]) -> Recording:

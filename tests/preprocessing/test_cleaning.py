@@ -441,3 +441,26 @@ def test_lost_samples_do_not_change_the_count_of_responses(make_signal: Maker, m
         table = compute_features(clean, [60.0], 120.0)[0]
         assert table[FEATURE_NAMES.index("eda/scr_per_minute")] == pytest.approx(3.0, abs=0.01)
         assert np.exp(table[FEATURE_NAMES.index("eda/scr_log_amplitude")]) == pytest.approx(0.3, rel=0.1)
+
+
+@pytest.mark.parametrize("modality", ["bvp", "resp", "eda", "temp", "acc", "hr", "spo2", "eog"])
+@pytest.mark.parametrize("kind", ["wave", "hum", "still", "drift", "short"])
+def test_what_is_plainly_left_is_left_by_the_filters(modality: str, kind: str) -> None:
+    from biopercept.preprocessing import cleaning
+    from biopercept.preprocessing.corrections import ByHand
+
+    row = MODALITIES[modality]
+    rate, middle = row.model_rate, sum(row.plausible) / 2 if row.plausible[0] >= 0 else 0.0
+    n = 8 if kind == "short" else int(300 * rate)
+    t = np.arange(n) / rate
+    noise = 1e-3 * np.random.default_rng(0).normal(size=n)
+    hz = {"wave": min(1.0, 0.2 * rate), "hum": 0.49 * rate, "drift": 1e-3}.get(kind, 0.3)
+    samples = middle + (0.0 if kind == "still" else np.sin(2 * np.pi * hz * t) + noise)
+    signal = Signal.from_samples("one", modality, row.unit, rate, np.broadcast_to(samples, (1, n)).copy())
+    by_hand, settings = ByHand.masking(signal, ()), CleaningSettings()
+    is_plain = cleaning._is_plainly_left(by_hand, settings)
+    cleaned, _ = cleaning._clean_signal(signal, cleaning.grid_times(signal.end_seconds), settings, by_hand)
+    is_left = bool(np.isfinite(cleaned.cleaned.read()).any())
+    assert is_left or not is_plain
+    if kind == "wave":
+        assert is_plain

@@ -18,6 +18,7 @@ from biopercept.preprocessing.gaps import (
     moving_mean,
     on_grid,
     segments,
+    size_in_band,
 )
 
 RNG = np.random.default_rng(1)
@@ -160,3 +161,61 @@ def test_the_rims_of_noise_have_no_more_slow_power_than_its_middle() -> None:
     noise = np.random.default_rng(5).normal(size=(400, 1600)) + np.linspace(1e4, 2e4, 1600)
     slow = np.square(filtered(noise, 16.0, 0.05, 0.5, bridge_seconds=0.0)).mean(axis=0)
     assert slow[:80].mean() < 1.6 * slow[700:900].mean() and slow[-80:].mean() < 1.6 * slow[700:900].mean()
+
+
+@pytest.mark.parametrize(
+    ("rate", "low", "high"), [(64.0, 0.5, 8.0), (16.0, 0.05, 3.0), (32.0, 0.5, 8.0), (64.0, 0.1, 15.0)]
+)
+@pytest.mark.parametrize("shape", ["noise", "drift", "wave"])
+def test_the_size_in_a_band_is_estimated_without_running_the_filter(
+    rate: float, low: float, high: float, shape: str
+) -> None:
+    random = np.random.default_rng(3)
+    t = np.arange(int(600 * rate)) / rate
+    row = {"noise": random.normal(size=len(t)), "drift": 50 * np.sin(t / 200), "wave": np.sin(2 * np.pi * 1.1 * t)}[
+        shape
+    ]
+    samples = np.stack([row, row, np.full_like(row, np.nan)])
+    samples[1, 1000:1300] = np.nan
+    exact = np.nanmedian(np.abs(filtered(samples[:2], rate, low, high, bridge_seconds=1.0)), axis=1)
+    estimated = size_in_band(samples, rate, low, high, bridge_seconds=1.0)
+    assert estimated[2] == 0.0
+    if shape == "drift":  # nearly nothing is left of it, in either way
+        assert (np.maximum(estimated[:2], exact) < 0.01).all()
+    else:
+        assert estimated[:2] == pytest.approx(exact, rel=0.1)
+
+
+def test_without_a_low_edge_all_that_a_filter_can_be_run_over_is_left() -> None:
+    samples = np.full((3, 400), np.nan)
+    samples[0, 100:300] = 1.0
+    samples[1, 100:105] = 1.0  # too short for the filter
+    estimated = size_in_band(samples, 4.0, None, 1.0, bridge_seconds=1.0)
+    left = np.isfinite(filtered(samples, 4.0, None, 1.0, bridge_seconds=1.0)).any(axis=1)
+    assert estimated.tolist() == [np.inf, 0.0, 0.0]
+    assert left.tolist() == [True, False, False]
+
+
+def test_a_filter_is_designed_once_for_all_who_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import scipy.signal
+
+    from biopercept.preprocessing.beat_detection import _pulse_peaks
+    from biopercept.preprocessing.electrodermal import tonic_and_phasic
+    from biopercept.preprocessing.settings import CleaningSettings
+
+    designs: list[tuple[object, ...]] = []
+    butter = scipy.signal.butter
+
+    def counted(*words: object, **more: object) -> object:
+        designs.append(words)
+        return butter(*words, **more)
+
+    monkeypatch.setattr(scipy.signal, "butter", counted)
+    rate, settings = 67.0, CleaningSettings()  # a rate that nothing else has
+    pulse = np.sin(2 * np.pi * 1.1 * np.arange(4000) / rate)
+    for _ in range(3):
+        _pulse_peaks(pulse, rate, settings)
+        _, phasic = tonic_and_phasic(2 + pulse, rate, settings)
+    assert len(designs) == 2
+    sections = butter(2, settings.eda_tonic_hz, "highpass", fs=rate, output="sos")
+    assert phasic.tobytes() == np.asarray(scipy.signal.sosfiltfilt(sections, 2 + pulse)).tobytes()

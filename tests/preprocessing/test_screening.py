@@ -162,3 +162,15 @@ def test_a_level_that_no_electrode_has_is_masked(make_signal: Callable[..., Sign
     assert np.isnan(out).all() and notes == (
         "ECG: 100.0 % masked, outside the plausible -20 to 20 mV around its level.",
     )
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("n", [5, 9, 200])
+def test_values_around_are_those_of_scipy(n: int, size: int) -> None:
+    from scipy.ndimage import maximum_filter1d, median_filter
+
+    from biopercept.preprocessing.screening import _around
+
+    row = np.random.default_rng(n).normal(size=n)
+    assert np.median(_around(row, size, "edge"), axis=1).tolist() == median_filter(row, size, mode="nearest").tolist()
+    assert _around(row, size, "symmetric").max(axis=1).tolist() == maximum_filter1d(row, size).tolist()
