@@ -32,7 +32,10 @@ def process(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_a_process_is_split_in_two_only_where_nothing_runs_beside() -> None:
-    split = "import sys, biopercept.loaders.reading_process as apart; sys.modules.update({modules}); print(apart._can_be_split())"
+    split = (
+        "import sys, biopercept.loaders.reading_process as apart; sys.modules.update({modules}); "
+        "print(apart._can_be_split())"
+    )
     for modules, is_split in (("{}", sys.platform == "linux"), ("dict(torch=sys)", False)):
         command = [sys.executable, "-c", split.format(modules=modules)]
         assert subprocess.run(command, capture_output=True, text=True).stdout == f"{is_split}\n"
