@@ -19,6 +19,7 @@ from biopercept.config.settings import READERS, Config
 from biopercept.data.normalisation import MODES
 from biopercept.data.splits import SPLITS, TIME
 from biopercept.modalities import MODALITY_NAMES, modality_named
+from biopercept.studies.beginning import PARTS
 from biopercept.typed_values import closest, did_you_mean
 
 COMMANDS = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
@@ -31,6 +32,7 @@ TABLES = {
     "_SCALINGS": set(MODES),
     "_SENSORS": set(MODALITY_NAMES),
     "_COLUMNS": {"participant_id", "recording", "path", "trial_type", "onset", "duration", "sex", "age"},
+    "_PARTS_OF_NAMES": set(PARTS),
     "_DEVICES": {"cuda"},
     "_COMMANDS": set(COMMANDS),
 }
