@@ -75,14 +75,7 @@ class Following:
     context: Annotated[
         float, options.model_option("--context", metavar="SECONDS", help="Time before a window, cleaned with it.")
     ] = 60.0
-    adapt: Annotated[
-        str,
-        options.model_option(
-            "--adapt",
-            metavar="none|past",
-            help="Move the threshold of two classes to the person without labels, by the windows before.",
-        ),
-    ] = "none"
+    adapt: options.Adapt = "none"
     abstain_below: options.AbstainBelow = None
     abstain_unlike: options.AbstainUnlike = False
     outlet: Annotated[

@@ -257,10 +257,10 @@ def _prediction_section(folder: PredictionFolder, number: int) -> Section:
 
 def _summary_table(summary: ResultTable) -> Table:
     """Return the summary of predictions for a page: what is 0 throughout and long remarks are in the file alone."""
-    told = {"remarks", "fitted_on"} | {
+    left_out = {"remarks", "fitted_on"} | {
         name for name in ("abstained", "unlike", "outside_range") if {*summary.texts(name, "0")} <= {"", "0", "0.0"}
     }
-    kept = [place for place, name in enumerate(summary.columns) if name not in told]
+    kept = [place for place, name in enumerate(summary.columns) if name not in left_out]
     columns = tuple(_in_words(summary.columns[place]) for place in kept)
     rows = tuple(tuple(_shorter(row[place]) for place in kept) for row in summary.rows)
     shown = ResultTable(summary.path, columns, rows)
