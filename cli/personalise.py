@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import options
+from . import options, shared
 from .terminal import fold_progress, print_result
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def personalise(
     data: options.Data = options.Data(),
     folds: options.Folds = options.Folds(),
     preset: options.ModelPreset = options.ModelPreset(),
-    run: options.SharedFoldRun = options.SharedFoldRun(),
+    run: shared.SharedFoldRun = shared.SharedFoldRun(),
 ) -> None:
     """Adapt a model of other people to each subject with more and more labels, and score its later windows.
 
