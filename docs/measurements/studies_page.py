@@ -17,6 +17,7 @@ from measurements.signals_page import table
 from measurements.studies import (
     ARMS,
     BASE,
+    BASE_AND_SIGNALS,
     BASELINES,
     CHOOSING,
     N_FOLDS,
@@ -62,13 +63,15 @@ both. The windows that are better there are taken for the study left out.
 
 _START = """## Starting from a model of the other studies
 
-Windows of {length:g} s every {step:g} s; {n_folds} folds over the people of a study, {n_draws} draws of folds and of
+Windows of {length:g} s every {step:g} s; {n_folds} folds over the people of a study, {draws} of folds and of
 the people with labels, who are the same in every column; those of few are among those of more. *{new}*: a network of
 the study alone. *from the base*: begins with the weights of a model made as `base` of the two other studies, which has
-no signal of this one. *then signals*: and is pretrained in each fold on the signals of all its training people,
-labelled or not, before it learns the labels. Epochs and rate are those of a study of so many people, the same in every
+no signal of this one.{pretrained} Epochs and rate are those of a study of so many people, the same in every
 column. Differences are of a person's mean over draws, paired, balanced accuracy.
 """
+
+_PRETRAINED = """ *then signals*: and is pretrained in each fold on the signals of all its training people,
+labelled or not, before it learns the labels."""
 
 Begun = Sequence[tuple[FromBase, Mapping[str, Any]]]
 """Units of :class:`FromBase` with their results."""
@@ -98,11 +101,15 @@ def page(place: Place, wanted: Wanted, on_unit: UnitDone, n_jobs: int = 1) -> st
     scored = {(u.model, u.windows, u.left_out): row for u, row in zip(across, done[: len(across)], strict=True)}
     begun = list(zip(starts, done[len(across) :], strict=True))
     parts = [_INTRODUCTION, _ACROSS.format(length=WINDOWS[0][0], step=WINDOWS[0][1]), _across(scored, wanted.models)]
+    if NETWORK in wanted.models:
+        parts.append(_gaps(scored[NETWORK, WINDOWS[0], ""]))
     if wanted.choosing:
         parts += [_WINDOWS, _choices(scored, wanted.choosing)]
     if begun:
-        figures = {"length": WINDOWS[0][0], "step": WINDOWS[0][1], "n_folds": N_FOLDS, "n_draws": wanted.n_draws}
-        parts += [_START.format(new=NEW, **figures), _starts(begun, wanted.arms), _verdict(begun, wanted.arms)]
+        draws = "one draw" if wanted.n_draws == 1 else f"{wanted.n_draws} draws"
+        words = {"new": NEW, "draws": draws, "pretrained": _PRETRAINED if BASE_AND_SIGNALS in wanted.arms else ""}
+        numbers = {"length": WINDOWS[0][0], "step": WINDOWS[0][1], "n_folds": N_FOLDS}
+        parts += [_START.format(**words, **numbers), _starts(begun, wanted.arms), _verdict(begun, wanted.arms)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -121,6 +128,24 @@ def _across(scored: Results, models: Sequence[str]) -> str:
             rows.append([*row, *moved])
     head = ["tested", "model", "people", "balanced accuracy", "AUROC", "network minus (p)", PAST, ALL]
     return table(head, rows)
+
+
+def _gaps(result: Mapping[str, Any]) -> str:
+    """Return how far the network's balanced accuracy is below its AUROC, as it is and with the threshold moved."""
+    parts, halved = [], []
+    for study in STUDIES:
+        accuracy, auroc = (_of(result, study, metric) for metric in METRICS)
+        moved = {adapt: result["moved"][adapt] for adapt in (PAST, ALL)}
+        people = [person for person in auroc if all(person in values for values in moved.values())]
+        if people:
+            gaps = [np.mean([auroc[p] - values[p] for p in people]) for values in (accuracy, *moved.values())]
+            if 0 < 2 * min(gaps[1:]) <= gaps[0]:
+                halved.append(study)
+            parts.append(f"{study} " + ", ".join(f"{100 * gap:.1f}" for gap in gaps))
+    return (
+        f"AUROC minus balanced accuracy of the network, points, as it is, moved by windows before ({PAST}) and by all "
+        f"({ALL}): {'; '.join(parts)}. Halved: {', '.join(halved) or 'nowhere'}.\n"
+    )
 
 
 def _of(result: Mapping[str, Any], study: str, metric: str) -> dict[str, float]:
