@@ -23,9 +23,10 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "co
 PAGES.remove(ROOT / "CHANGELOG.md")  # history may name what is gone
 
 # Names that look like references and are not.
-OF_PIP = {"--extra-index-url", "--ignore-requires-python", "--no-deps", "--upgrade"}
+OF_PIP = {"--extra-index-url", "--ignore-requires-python", "--no-deps", "--require-hashes", "--upgrade"}
 OF_CLUSTERS = {"--array", "--cpus-per-task", "--dependency", "--parsable", "--nthreads", "--nworkers"}  # sbatch, dask
-OF_OTHER_PROGRAMS = OF_PIP | OF_CLUSTERS
+OF_TORCHRUN = {"--nnodes", "--nproc-per-node", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--standalone"}
+OF_OTHER_PROGRAMS = OF_PIP | OF_CLUSTERS | OF_TORCHRUN
 OF_THE_PROGRAM = {"--show-completion", "--version", "--help", "--install-completion"}
 FILE_ENDINGS = ("py", "json", "csv", "md")  # audit.json is a file, and audit.margin a setting
 
@@ -55,7 +56,7 @@ def said(pattern: str) -> Iterator[tuple[str, str]]:
 
 def test_every_file_that_is_named_exists() -> None:
     rooms = "docs|configs|tests|biopercept|cli|sample_data|\\.ci"
-    pattern = rf"(?<![\w/.-])((?:{rooms})/[\w./-]*\w\.(?:md|py|yaml|html|tsv|json|toml)|\.ci/[\w-]+)\b"
+    pattern = rf"(?<![\w/.-])((?:{rooms})/[\w./-]*\w\.(?:md|py|yaml|html|tsv|json|toml)|\.ci/[\w-]+(?![\w.-]))\b"
     missing = [f"{where} names {path}" for where, path in named(pattern) if not (ROOT / path).exists()]
     assert missing == []
 

@@ -321,12 +321,12 @@ class _Explainer:
             yield Part(TIME, f"{start:g} to {stop:g} s", start=start, stop=stop), is_in
 
     def _times(self) -> FloatArray:
-        """Return the edges of the parts of time, seconds; no part is shorter than a token, or some had none."""
+        """Return the edges of the parts of time, seconds; none is shorter than the shortest token, or some had none."""
         length = self.read.windows.length_seconds
         tokens, population = self.checkpoint.tokens, self.checkpoint.population
         used = [m for m in self.checkpoint.vocabulary.patch_samples if tokens.reads(m) and population.has_modality(m)]
-        longest = max((MODALITIES[name].patch_seconds for name in used), default=length / N_TIMES)
-        return np.linspace(0.0, length, max(min(N_TIMES, int(length / longest + 1e-9)), 1) + 1)
+        shortest = min((MODALITIES[name].patch_seconds for name in used), default=length / N_TIMES)
+        return np.linspace(0.0, length, max(min(N_TIMES, int(length / shortest + 1e-9)), 1) + 1)
 
     def _keep(self, part: Part, place: tuple[slice, int], values: Mapping[str, FloatArray], has: np.ndarray) -> None:
         at, n = place

@@ -46,12 +46,12 @@ def test_a_folder_of_something_else_is_refused_without_overwrite(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "notes").write_text("mine")
     code, out, err = run(capsys, "audit", store, "-o", tmp_path / "mine")
     assert (code, out) == (2, "")
     assert "is not empty and holds no audit; choose another output or add --overwrite" in err
     assert not (tmp_path / "mine" / "audit.json").exists()
-    code, _, err = run(capsys, "audit", store, "-o", tmp_path / "mine" / "notes.txt", "--overwrite")
+    code, _, err = run(capsys, "audit", store, "-o", tmp_path / "mine" / "notes", "--overwrite")
     assert code == 2
     assert "is a file; choose a folder for the results" in err
 

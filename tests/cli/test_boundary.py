@@ -38,7 +38,7 @@ def _outcome(monkeypatch: pytest.MonkeyPatch, words: list[str], work: object) ->
         if isinstance(work, BaseException):
             raise work
 
-    monkeypatch.setattr(door, "build_app", lambda: app)
+    monkeypatch.setattr(door, "build_app", lambda *_: app)
     with pytest.raises(SystemExit) as leaving:
         door.main(words)
     assert isinstance(leaving.value.code, int)
@@ -144,7 +144,7 @@ def work():
     except KeyboardInterrupt:
         print("saved", flush=True)
         raise
-door.build_app = lambda: app
+door.build_app = lambda *_: app
 door.main(["work"])
 """
 
@@ -179,7 +179,7 @@ class Stopped:
 def work(**words):
     Stopped()
     time.sleep(60)
-door.build_app = lambda: work
+door.build_app = lambda *_: work
 door.main(["work"])
 """
 

@@ -34,12 +34,12 @@ def test_subjects_choose_among_plain_recordings_too() -> None:
 
 
 def test_a_file_is_no_output_folder_even_to_overwrite(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("keep me")
-    words = ["train", str(tmp_path / "store.h5"), "-o", str(tmp_path / "thesis.txt"), "--overwrite"]
+    (tmp_path / "thesis").write_text("keep me")
+    words = ["train", str(tmp_path / "store.h5"), "-o", str(tmp_path / "thesis"), "--overwrite"]
     fault = CliRunner().invoke(build_app(), words).exception
     assert isinstance(fault, OutputError)
-    assert (fault.exit_code, str(fault)) == (2, f"{tmp_path / 'thesis.txt'} is a file; choose a folder for the results")
-    assert (tmp_path / "thesis.txt").read_text() == "keep me"
+    assert (fault.exit_code, str(fault)) == (2, f"{tmp_path / 'thesis'} is a file; choose a folder for the results")
+    assert (tmp_path / "thesis").read_text() == "keep me"
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"balanced_accuracy": {}}', "no"])

@@ -129,14 +129,14 @@ def test_an_output_that_holds_something_else_is_refused(
     store, out = made.store(tmp_path / "made.h5", made.study(3)), tmp_path / "curve"
     words = ("learning-curve", store, "-o", out, "--model", "logistic", "--set", "evaluation.n_bootstrap=200")
     out.mkdir()
-    (out / "notes.txt").write_text("mine")
+    (out / "notes").write_text("mine")
     assert run(*words) == 2
     assert f"{out} is not empty and holds no learning curve; choose another output or add --overwrite" in (
         capsys.readouterr().err
     )
-    assert [path.name for path in out.iterdir()] == ["notes.txt"]
-    assert run("learning-curve", store, "-o", out / "notes.txt") == 2
-    assert f"{out / 'notes.txt'} is a file; choose a folder for the results" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["notes"]
+    assert run("learning-curve", store, "-o", out / "notes") == 2
+    assert f"{out / 'notes'} is a file; choose a folder for the results" in capsys.readouterr().err
 
 
 def test_there_is_no_way_to_split_windows_at_random(made: ModuleType, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_command_does_all_others_where_opening_one_ends_the_process_that_opens
         (["prepare", "study", "-o", "out.h5"], 1),
         (["init", "made", "first.csv", "crash.csv", "--pattern", "{participant}.csv"], 0),
         (["init", "made", "crash.csv", "--pattern", "{participant}.csv"], 0),
-        (["live", "stress-wrist", "--replay", "crash.csv", "-o", "out.tsv"], 1),
+        (["live", "stress-wrist", "--replay", "crash.csv", "-o", "out"], 1),
         (["view", "crash.csv", "--html", "out.html"], 1),
         (["explain", "stress-wrist", "crash.csv", "-o", "out"], 1),
         (["correct", "crash.csv", "--bad", "0:5"], 1),

@@ -177,7 +177,10 @@ def test_a_damaged_time_log_is_refused_by_name(three_subjects: Path) -> None:
     content = bytearray(log.read_bytes())
     first = sheet.header_offset + 32 + len(sheet.filename)
     content[first : first + 40] = b"\xff" * 40
-    for damaged, words in ((content, " cannot be read (Error"), (content[:1000], ": the file is damaged (File is not")):
+    for damaged, words in (
+        (content, " cannot be read (Error"),
+        (content[:1000], ": the zip file is damaged (File is not"),
+    ):
         log.write_bytes(bytes(damaged))
         with pytest.raises(StudyError, match=rf"Time_logs\.xlsx{re.escape(words)}.*; it .* the authors' time log$"):
             stress_predict.read_log(log)

@@ -97,10 +97,12 @@ def test_a_killed_and_a_stopped_process_end_the_run_and_it_goes_on_to_the_same_w
         os.kill(process_of(run.pid, 1), signal.SIGKILL)
         _, words = run.communicate(timeout=200)
     assert run.returncode != 0
-    assert [line for line in ours(words) if not line.startswith("epoch ")] == [
+    [sentence] = [line for line in ours(words) if not line.startswith("epoch ")]
+    ended = (
         "biopercept: another of the 2 processes has ended, so this one ends, too; the same command goes on behind the "
-        "last epoch that was finished"
-    ]
+    )
+    # The other one notices by itself, or torchrun stops it before it does.
+    assert sentence == f"{ended}last epoch that was finished" or sentence.endswith(": the same command goes on there")
     assert not (folder / "stopped").exists()
 
     with torchrun(folder, *command) as run:

@@ -38,7 +38,7 @@ LARGEST_HEADER = 16 << 20
 _LARGEST_LIE = 100
 """A file with this many times fewer frames than its header says is of another record, or one of them is damaged."""
 _CHECKSUM_MODULUS = 1 << 16
-_SUMMED_AT_ONCE = 1 << 22
+_SUMMED_AT_ONCE = 1 << 16
 _PACKED = frozenset({"508", "516", "524"})
 """Storage formats in FLAC, whose file says itself how many samples it holds."""
 # Bytes of one sample by storage format.
