@@ -1,4 +1,4 @@
-"""What torchrun starts for a test: pretraining on a made store by each objective, without dropout, then the command."""
+"""What torchrun starts for a test: pretraining on a made store by each objective, without dropout."""
 
 from __future__ import annotations
 
@@ -54,9 +54,6 @@ def losses(store: Path) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    from biopercept.cli.main import main
-
     computed = losses(Path(sys.argv[1]))
     if Ranks.of(os.environ).is_first:
         Path(sys.argv[2]).write_text(json.dumps(computed))
-    main(sys.argv[3:])
