@@ -76,6 +76,8 @@ def page(rows: Sequence[Row]) -> str:
         "that of the fastest peer. Busy: two other processes used a core each; time by the clock. Commands: processor",
         "time of the command and its children, best of some runs.",
     ]
+    if not rows:
+        lines += ["", "No row is kept yet."]
     for processor in dict.fromkeys(row.processor for row in rows):
         lines += ["", f"## {processor}", "", "| what | measured | bar | met |", "| --- | --- | --- | --- |"]
         lines += [
