@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from . import options, shared
+from . import options, work_sharing
 from .terminal import fold_progress, print_json, say
 
 
@@ -40,7 +40,7 @@ def cross_validate(
     data: options.GroupedData = options.GroupedData(),
     folds: ScoredFolds = ScoredFolds(),
     model: options.Model = options.Model(),
-    run: shared.SharedFoldRun = shared.SharedFoldRun(),
+    run: work_sharing.SharedFoldRun = work_sharing.SharedFoldRun(),
 ) -> None:
     """Score a model on subjects it was not trained on, or (--split time) on later windows of each subject.
 

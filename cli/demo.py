@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import options, shared
+from . import options, work_sharing
 from .terminal import print_text, say
 
 MODELS = ("perceiver-io", "logistic", "dummy")
@@ -50,7 +50,7 @@ def demo(
     step(1, "check the study: six kinds of sensor, two devices on each person", f"check {study}")
     check(study)
     step(2, "clean, cut and store every recording", f"prepare {study} -o {store} --jobs {jobs}")
-    prepare(study, store, run=StudyRun(part=shared.WHOLE, jobs=jobs, overwrite=True, quiet=quiet))
+    prepare(study, store, run=StudyRun(part=work_sharing.WHOLE, jobs=jobs, overwrite=True, quiet=quiet))
     fingerprint = _fingerprint(store)
     for name in MODELS:
         scores = folder / "scores" / name
@@ -62,7 +62,7 @@ def demo(
             scores,
             folds=ScoredFolds(split="k-fold", folds=N_FOLDS, seeds=1),
             model=options.Model(model=name),
-            run=shared.SharedFoldRun(part=shared.WHOLE, jobs=jobs, overwrite=is_stale, quiet=quiet),
+            run=work_sharing.SharedFoldRun(part=work_sharing.WHOLE, jobs=jobs, overwrite=is_stale, quiet=quiet),
         )
         add_command(
             scores, ("biopercept", "cross-validate", str(store), "-o", str(scores), *words.split()), is_first=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import options, shared
+from . import options, work_sharing
 from .terminal import fold_progress, print_result
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def personalise(
     data: options.Data = options.Data(),
     folds: options.Folds = options.Folds(),
     preset: options.ModelPreset = options.ModelPreset(),
-    run: shared.SharedFoldRun = shared.SharedFoldRun(),
+    run: work_sharing.SharedFoldRun = work_sharing.SharedFoldRun(),
 ) -> None:
     """Adapt a model of other people to each subject with more and more labels, and score its later windows.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, shared
+from . import options, work_sharing
 from .terminal import print_json, print_text, progress, safe_text, say
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StudyRun(shared.Shared, options.Printing):
+class StudyRun(work_sharing.Shared, options.Printing):
     """How the command runs, on one machine or several; what an earlier run prepared is used again."""
 
     jobs: options.Jobs = 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options, shared
+from . import options, work_sharing
 from .terminal import print_json, print_text, progress, say
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def tune(
     choice: Choice = Choice(),
     data: options.Data = options.Data(),
     preset: options.Preset = options.Preset(),
-    run: shared.SharedFoldRun = shared.SharedFoldRun(),
+    run: work_sharing.SharedFoldRun = work_sharing.SharedFoldRun(),
 ) -> None:
     """Choose settings inside the training subjects and score the choice on subjects that it did not see.
 

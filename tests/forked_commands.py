@@ -74,9 +74,8 @@ class ForkedCommands:
 
     def close(self) -> None:
         """End the process."""
-        assert self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait()
+        with self._server:  # closes its pipes and waits
+            pass
 
 
 def _import_everything() -> None:
