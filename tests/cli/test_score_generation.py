@@ -26,7 +26,9 @@ def test_a_page_and_a_document_are_written_and_a_second_run_reads_what_is_done(
     words = ("score-generation", store, "-o", output, "--folds", 2, *SMALL)
     code, out, err = run(capsys, *words)
     assert code == 0, err
-    assert out.startswith("4 subjects, ") and "By RMSE the network is better than the strongest baseline for " in out
+    assert out.startswith("4 subjects, ") and "By RMSE the network is better than the strongest baseline for " in (
+        " ".join(out.split())
+    )
     assert not any(line.startswith(("#", "|", "- ")) or "**" in line for line in out.splitlines())  # no Markdown
     assert "| eda | log tonic skin conductance | 3 |" in (output / "generation.md").read_text()  # one of four lacks it
     assert "In the signal's own unit" in out
