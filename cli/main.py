@@ -124,7 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
     _leave_removed_folder()
-    with _stops_as_interrupts() as stops, noticing(_say_notice), _reading_apart(words), _heard_in_need() as outcomes:
+    with (
+        _stops_as_interrupts() as stops,
+        noticing(_say_notice),
+        _reading_apart(words),
+        _only_the_first_speaks() as outcomes,
+    ):
         code = _run(words, is_debugging="--debug" in words)
         if code == _INTERRUPTED:
             code = _TOLD_TO_STOP if stops else _INTERRUPTED
@@ -142,7 +147,7 @@ def _leave_removed_folder() -> None:
 
 
 @contextmanager
-def _heard_in_need() -> Iterator[list[int]]:
+def _only_the_first_speaks() -> Iterator[list[int]]:
     """Let only the first of several processes of torchrun speak, and another one where it fails alone.
 
     Give the list for the exit code. Where the first meets the same fault, torchrun ends the others while they wait.
