@@ -28,7 +28,7 @@ from biopercept.inference.familiarity import (
 )
 from biopercept.inference.prediction import OUTSIDE, UNLIKE, Predictions, Truth, predict, require_this_version
 from biopercept.inference.prediction_files import PredictionRequest, predict_files, summary_columns, summary_row
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.store.prepared import PreparedRecording
