@@ -70,18 +70,24 @@ def study_of(path: Path) -> Path:
 
 
 def _row(name: str, words: Sequence[str], bar: int | None) -> Row:
-    peak = peak_memory([sys.executable, "-m", "biopercept.cli", *words])
+    peak, of_files = peak_memory([sys.executable, "-m", "biopercept.cli", *words])
     wanted = "" if bar is None else f"at most {bar:,} MB"
-    return Row(f"memory of {name}", 1000 / peak, f"{peak:.0f} MB", wanted, bar is None or peak <= bar)
+    return Row(
+        f"memory of {name}",
+        1000 / peak,
+        f"{peak:.0f} MB, of which {of_files:.0f} of files",
+        wanted,
+        bar is None or peak <= bar,
+    )
 
 
-def peak_memory(command: Sequence[str]) -> float:
-    """Return the largest memory (MB) of a command and all its descendants together while it ran.
+def peak_memory(command: Sequence[str]) -> tuple[float, float]:
+    """Return the largest memory (MB) of a command and all its descendants together, and how much of it was of files.
 
     Raises BioperceptError where the command fails.
     """
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        ended, peak = threading.Event(), [0.0]
+        ended, peak = threading.Event(), [(0.0, 0.0)]
         looking = threading.Thread(target=_look, args=(process.pid, ended, peak))
         looking.start()
         printed, _ = process.communicate()
@@ -92,9 +98,10 @@ def peak_memory(command: Sequence[str]) -> float:
     return peak[0]
 
 
-def _look(pid: int, ended: threading.Event, peak: list[float]) -> None:
+def _look(pid: int, ended: threading.Event, peak: list[tuple[float, float]]) -> None:
     while not ended.wait(_LOOK_SECONDS):
-        peak[0] = max(peak[0], sum(_megabytes(one) for one in _with_descendants(pid)))
+        sizes = [_megabytes(one) for one in _with_descendants(pid)]
+        peak[0] = max(peak[0], (sum(all_of_it for all_of_it, _ in sizes), sum(of_files for _, of_files in sizes)))
 
 
 def _with_descendants(pid: int) -> list[int]:
@@ -106,9 +113,11 @@ def _with_descendants(pid: int) -> list[int]:
     return pids
 
 
-def _megabytes(pid: int) -> float:
-    lines = _read(Path(f"/proc/{pid}/smaps_rollup")).splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+def _megabytes(pid: int) -> tuple[float, float]:
+    """Return the memory of a process, and how much of it is that of files, which the system takes back at need."""
+    lines = [line.split() for line in _read(Path(f"/proc/{pid}/smaps_rollup")).splitlines()]
+    sizes = {line[0]: int(line[1]) / 1024 for line in lines if line[0].startswith("Pss")}
+    return sizes.get("Pss:", 0.0), sizes.get("Pss_File:", 0.0)
 
 
 def _read(path: Path) -> str:
