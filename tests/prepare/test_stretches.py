@@ -127,7 +127,7 @@ def test_rows_of_a_file_leave_memory_and_come_back_and_other_arrays_are_left_alo
     part = rows.array[:, 4:9]
     give_back_pages(part)
     np.testing.assert_array_equal(part, [[0, 1, 1, 1, 0]] * 2)
-    anonymous = np.frombuffer(mmap.mmap(-1, 1 << 16), dtype=np.uint8)
+    anonymous = np.frombuffer(mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=np.uint8)
     anonymous[:3] = 7
     give_back_pages(anonymous)  # would be zeros: there is no file that keeps them
     assert anonymous[:3].tolist() == [7, 7, 7]
