@@ -7,7 +7,7 @@
 #   make bench   speed, quiet and busy, beside the installed peers and the committed table; DATA=DIR adds commands, PARTS="network commands memory long" chooses, SAVE=1 keeps (docs/measurements/speed.md)
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
-#   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings, SHAPES=DIR scores made studies there, and STORES="FILE..." shows their plans, STUDIES=DIR with DATA=DIR tests each shared study by the others, hours (docs/measurements)
+#   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings, SHAPES=DIR scores made studies there, and with SHARED="DIR..." imported ones as well, STUDIES=DIR with DATA=DIR tests each shared study by the others, hours (docs/measurements)
 #   make models      the models that come with the package, from public data; hours; DATA=DIR holds the data sets (docs/models.md)
 #   make soak     commands are killed and given again: KILLS=200 times in all; FAULTS=SOURCE.c fails each file operation; an hour or more, MINUTES=60 stops it and it goes on when given again (docs/measurements/soak.md)
 #   make clean   remove what the targets made
@@ -103,7 +103,7 @@ measurements: $(READY)
 	@PYTHONPATH=docs $(PYTHON) -m measurements signals $(EEG)
 	@PYTHONPATH=docs $(PYTHON) -m measurements quality
 	@$(if $(TIMED),PYTHONPATH=docs $(PYTHON) -m measurements times $(TIMED))
-	@$(if $(SHAPES),PYTHONPATH=docs $(PYTHON) -m measurements shapes $(SHAPES) $(addprefix --store ,$(STORES)))
+	@$(if $(SHAPES),PYTHONPATH=docs $(PYTHON) -m measurements shapes $(SHAPES) $(addprefix --study ,$(SHARED)))
 	@$(if $(STUDIES),$(if $(DATA),,echo "name the folder of the public data sets: STUDIES=DIR DATA=DIR" >&2; exit 2;) \
 	  PYTHONPATH=docs OMP_NUM_THREADS=1 $(PYTHON) -m measurements studies $(STUDIES) $(DATA) -j $(WORKERS))
 

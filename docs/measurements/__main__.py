@@ -63,15 +63,15 @@ def quality(
 @app.command()
 def shapes(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made studies and scores; what is there is kept.")],
-    stores: Annotated[
-        list[Path] | None, typer.Option("--store", help="A prepared study whose plan is shown as well; repeatable.")
+    studies: Annotated[
+        list[Path] | None, typer.Option("--study", help="A study that is there, scored as well; repeatable.")
     ] = None,
     names: Annotated[list[str] | None, typer.Option("--shape", help="One of the shapes; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(min=0, help="Made studies of each shape; 0: nothing is scored.")] = 1,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("docs/measurements/shapes.md"),
 ) -> None:
     """Settings from the data beside presets and baselines on made studies of many shapes; half an hour."""
-    write_text(output, shapes_page.page(folder, seeds, names or (), stores or (), _show))
+    write_text(output, shapes_page.page(folder, seeds, names or (), studies or (), _show))
     print_text(str(output))
 
 

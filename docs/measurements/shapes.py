@@ -14,11 +14,12 @@ from biopercept.config.settings import PlannedConfig
 from biopercept.files import only_writer
 from biopercept.results.plan import SettingsPlan
 from biopercept.studies.structure import Study
-from measurements.planted_shapes import LOADS, SHAPES, Shape, write_study
+from measurements.planted_shapes import LOADS, Shape, write_study
 
 VERSION = 1
 """Raised whenever what is made or scored changes, so that no older result is taken for a new one."""
 AUTO = "auto"
+SHARED = "shared"
 PRESETS = ("general", "stress-wrist", "workload-eeg")
 """The presets that are scored; `stress-chest` is `general` in every value."""
 NUMBERS, CLASSES = ("ridge", "boosting"), ("logistic", "boosting", "bagging")
@@ -103,10 +104,30 @@ def _plan(study: Study, length_seconds: float | None = None) -> SettingsPlan:
     return planned.plan
 
 
-def units(folder: Path, n_seeds: int, names: Sequence[str] = ()) -> Iterator[ShapeScore]:
-    """Give every score that the page shows, of some shapes or all: the plan first."""
-    for shape in (shape for shape in SHAPES if not names or shape.name in names):
-        for seed in range(n_seeds):
+def shape_of_study(path: Path, folder: Path) -> Shape:
+    """Return what a study that is there is like, to be scored beside the made ones; its folder is linked."""
+    study = bp.load_study(path)
+    task = next(iter(study.tasks.values()))
+    first = bp.load_recording(study.entries[0].files[0].path)
+    shape = Shape(
+        name=study.name,
+        words="shared",
+        n_people=len(study.subjects),
+        stages=tuple((str(name), 0.0) for name in task.classes),
+        sensors=tuple(sorted({signal.modality.upper() for signal in first.signals})),
+        label=SHARED,
+    )
+    home = folder / f"{shape.name}-0"
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "study").exists():
+        (home / "study").symlink_to(path.resolve(), target_is_directory=True)
+    return shape
+
+
+def units(folder: Path, n_seeds: int, shapes: Sequence[Shape]) -> Iterator[ShapeScore]:
+    """Give every score that the page shows: the plan first; a study that is there is scored once."""
+    for shape in shapes:
+        for seed in range(1 if n_seeds and shape.label == SHARED else n_seeds):
             for settings in (AUTO, *PRESETS):
                 if settings != "workload-eeg" or "EEG" in shape.sensors:
                     yield ShapeScore(shape, seed, settings, "perceiver-io", folder)

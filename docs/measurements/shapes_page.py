@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.config.loading import load_config_for
-from biopercept.config.settings import PlannedConfig, Purpose
 from biopercept.results.plan import SettingsPlan, shown_value
 from experiments.units import UnitDone, run_units
 from measurements.planted_shapes import SHAPES, Shape
-from measurements.shapes import AUTO, METRICS, N_FOLDS, PRESETS, ShapeScore, plan_of_shape, units
+from measurements.shapes import AUTO, METRICS, N_FOLDS, PRESETS, ShapeScore, plan_of_shape, shape_of_study, units
 from measurements.signals_page import table
 
 Samples = NDArray[np.float64]
@@ -38,8 +36,8 @@ _SCORES = f"""## Scores
 
 Each study is prepared with the windows of the plan (`auto`), and again with those of each preset; baselines have the
 plan's windows and scaling. All are scored by {N_FOLDS} folds over people with one repetition, of {{n_seeds}} made
-studies of each shape. Means over people in per cent: balanced accuracy, of numbers and ratings the concordance within
-a person. The last columns are paired by person, with their standard error. `stress-chest` is `general` in every value;
+studies of each shape, and once of each shared study. Means over people in per cent: balanced accuracy, of numbers and
+ratings the concordance within a person. The last columns are paired by person, with their standard error. `stress-chest` is `general` in every value;
 `workload-eeg` is for EEG. Scores of a preset are of its windows, so that differences below two standard errors say
 nothing.
 """
@@ -53,35 +51,39 @@ Settings that are the same for all are left out: `model`, rate and calibration.
 """
 
 
-def page(folder: Path, n_seeds: int, names: Sequence[str], stores: Sequence[Path], on_unit: UnitDone) -> str:
+def page(folder: Path, n_seeds: int, names: Sequence[str], studies: Sequence[Path], on_unit: UnitDone) -> str:
     """Return the whole page as Markdown; what an earlier run scored in the folder is used again.
 
-    ``names`` are shapes, all where there are none; ``stores`` prepared studies whose plans are shown as well. Without
+    ``names`` are shapes, all where there are none; ``studies`` that are there are planned and scored as well. Without
     seeds nothing is scored and the page has the plans alone.
     """
-    wanted = list(units(folder, n_seeds, names))
-    scored = _scores(wanted, [one["result"] for one in run_units(wanted, folder, on_unit=on_unit)])
     shapes = [shape for shape in SHAPES if not names or shape.name in names]
+    shapes += [shape_of_study(path, folder) for path in studies]
+    wanted = list(units(folder, n_seeds, shapes))
+    scored = _scores(wanted, [one["result"] for one in run_units(wanted, folder, on_unit=on_unit)])
     parts = [_INTRODUCTION]
     if scored:
         parts += [_SCORES.format(n_seeds=n_seeds), _main_table(shapes, scored), _sentences(shapes, scored)]
         parts += [_MACRO, _macro_table(shapes, scored)]
     plans = [(f"{shape.name}: {shape.words}", plan_of_shape(shape, folder)) for shape in shapes]
-    plans += [(f"the shared study {path.stem}", _plan_of_store(path)) for path in stores]
     parts += [_PLANS, *(f"### {title}\n\n{_plan_table(plan)}" for title, plan in plans)]
     return "\n".join(parts).rstrip() + "\n"
 
 
 def _scores(wanted: Sequence[ShapeScore], results: Sequence[Mapping[str, Any]]) -> dict[str, By]:
     """Return scores by shape; of a person who has none with other windows NaN."""
+    people: dict[str, set[str]] = {}
+    for unit, result in zip(wanted, results, strict=True):
+        people.setdefault(unit.shape.name, set()).update(result["people"])
     scored: dict[str, dict[str, dict[str, list[float]]]] = {}
     for unit, result in zip(wanted, results, strict=True):
         what = unit.settings if unit.model == "perceiver-io" else unit.model
         of_shape = scored.setdefault(unit.shape.name, {})
         for metric in METRICS[unit.shape.is_of_numbers]:
             values = dict(zip(result["people"], result["scores"].get(metric, ()), strict=True))
-            everybody = [f"P{i + 1:02d}" for i in range(unit.shape.n_people)]
-            of_shape.setdefault(what, {}).setdefault(metric, []).extend(values.get(p, math.nan) for p in everybody)
+            of_shape.setdefault(what, {}).setdefault(metric, []).extend(
+                values.get(p, math.nan) for p in sorted(people[unit.shape.name])
+            )
     return {
         shape: {what: {m: np.array(v) for m, v in by_metric.items()} for what, by_metric in of_shape.items()}
         for shape, of_shape in scored.items()
@@ -160,13 +162,6 @@ def _plan_table(plan: SettingsPlan) -> str:
     rows = [[f"`{line.setting}`", shown_value(line.value), line.because] for line in lines]
     notes = "".join(f"\n- {sentence}" for sentence in (*plan.faults, *plan.losses, *plan.warnings))
     return table(["setting", "value", "because"], rows) + (f"{notes}\n" if notes else "")
-
-
-def _plan_of_store(path: Path) -> SettingsPlan:
-    config, _ = load_config_for(path, purposes=[Purpose("cross-validate")])
-    if not isinstance(config, PlannedConfig) or config.plan is None:
-        raise RuntimeError("settings that no preset names are planned")
-    return config.plan
 
 
 def _per_cent(value: float) -> str:
