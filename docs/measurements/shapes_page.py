@@ -37,9 +37,9 @@ _SCORES = f"""## Scores
 Each study is prepared with the windows of the plan (`auto`), and again with those of each preset; baselines have the
 plan's windows and scaling. All are scored by {N_FOLDS} folds over people with one repetition, of {{n_seeds}} made
 studies of each shape, and once of each shared study. Means over people in per cent: balanced accuracy, of numbers and
-ratings the concordance within a person. The last columns are paired by person, with their standard error. `stress-chest` is `general` in every value;
-`workload-eeg` is for EEG. Scores of a preset are of its windows, so that differences below two standard errors say
-nothing.
+ratings the concordance within a person. The last columns are paired by person, with their standard error.
+`stress-chest` is `general` in every value; `workload-eeg` is for EEG. Scores of a preset are of its windows, so that
+differences below two standard errors say nothing.
 """
 
 _MACRO = """## Macro-F1 of three classes and more
