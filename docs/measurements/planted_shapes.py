@@ -70,6 +70,11 @@ class Shape:
         return sum(seconds for _, seconds in self.stages)
 
     @property
+    def n_studies(self) -> int:
+        """Return how many made studies are one round of this shape: of few people several, for they tell little."""
+        return 5 if self.n_people < 10 else 1
+
+    @property
     def is_of_numbers(self) -> bool:
         """Return whether a number is predicted."""
         return self.label in ("rating", "numbers")

@@ -51,6 +51,11 @@ class ShapeScore:
         what = self.settings if self.model == "perceiver-io" else self.model
         return f"shapes {self.shape.name} seed {self.seed} {what}"
 
+    @property
+    def output(self) -> Path:
+        """Return the folder of its cross-validation."""
+        return self.folder / f"{self.shape.name.replace(' ', '-')}-{self.seed}" / f"{self.settings}-{self.model}"
+
     def identity(self) -> dict[str, Any]:
         """Return everything that the result depends on; of a plan, what it plans."""
         changes = {"shape": asdict(self.shape), "seed": self.seed, "settings": self.settings, "model": self.model}
@@ -61,12 +66,11 @@ class ShapeScore:
         store = prepared(self.shape, self.seed, self.settings, self.folder)
         if store is None:
             return {"people": [], "scores": {}, "seconds": 0.0, "reason": "its windows leave nothing to be scored"}
-        output = store.with_name(f"{store.stem}-{self.model}")
-        shutil.rmtree(output, ignore_errors=True)
+        shutil.rmtree(self.output, ignore_errors=True)
         overrides = {"evaluation.split": "k-fold", "evaluation.n_folds": N_FOLDS}
         if self.model == "perceiver-io":
             overrides["evaluation.n_seeds"] = 1
-        result = bp.cross_validate(store, output, model=self.model, config=self.settings, overrides=overrides)
+        result = bp.cross_validate(store, self.output, model=self.model, config=self.settings, overrides=overrides)
         table = result.to_frame()
         metrics = [name for name in METRICS[self.shape.is_of_numbers] if name in table]
         scores = {name: [float(value) for value in table[name]] for name in metrics}
@@ -127,7 +131,7 @@ def shape_of_study(path: Path, folder: Path) -> Shape:
 def units(folder: Path, n_seeds: int, shapes: Sequence[Shape]) -> Iterator[ShapeScore]:
     """Give every score that the page shows: the plan first; a study that is there is scored once."""
     for shape in shapes:
-        for seed in range(1 if n_seeds and shape.label == SHARED else n_seeds):
+        for seed in range(min(n_seeds, 1) if shape.label == SHARED else n_seeds * shape.n_studies):
             for settings in (AUTO, *PRESETS):
                 if settings != "workload-eeg" or "EEG" in shape.sensors:
                     yield ShapeScore(shape, seed, settings, "perceiver-io", folder)
