@@ -41,8 +41,8 @@ def _gelu(x: Tensor) -> Tensor:
     if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.gelu(x, approximate="tanh")
     doubled = 2.0 * math.sqrt(2.0 / math.pi)
-    gate = (x * x).mul_(0.044715 * doubled).add_(doubled).mul_(x).sigmoid_()
-    return gate.mul_(x)
+    gate = torch.addcmul(x.new_tensor(doubled), x, x, value=0.044715 * doubled)
+    return gate.mul_(x).sigmoid_().mul_(x)
 
 
 class FeedForward(nn.Module):
