@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -239,7 +240,7 @@ def systolic_peaks(pulse: FloatArray, rate: float) -> IntArray:
     takes seconds: waves are where the squared pulse, averaged over a systole, stands above its mean over a beat; of
     each the local maximum that stands out most is the peak.
     """
-    from scipy.signal import find_peaks
+    from scipy.signal import find_peaks, peak_prominences
 
     systole = int(np.rint(_PULSE_SECONDS * rate))
     is_wave = _is_wave(pulse, systole, int(np.rint(_BEAT_SECONDS * rate)))
@@ -247,18 +248,23 @@ def systolic_peaks(pulse: FloatArray, rate: float) -> IntArray:
     stops = np.flatnonzero(is_wave[:-1] & ~is_wave[1:])
     stops = stops[stops > starts[0]] if len(starts) else stops
     pairs = np.stack([starts[: len(stops)], stops[: len(starts)]], axis=1)
+    pairs = pairs[pairs[:, 1] - pairs[:, 0] >= systole]
     maxima, plateaus = find_peaks(pulse, plateau_size=1)
+    wave = np.searchsorted(pairs[:, 0], maxima, side="right") - 1  # the last that begins before a maximum
+    begin, end = pairs[wave].T if len(pairs) else (np.zeros(0), np.zeros(0))
+    is_inside = (wave >= 0) & (plateaus["left_edges"] > begin) & (plateaus["right_edges"] < end - 1)
+    wave, maxima = wave[is_inside], maxima[is_inside]
+    bounds = np.flatnonzero(np.diff(wave, prepend=-1, append=len(pairs)))
+    refractory = int(np.rint(_REFRACTORY_SECONDS * rate))
     peaks: list[int] = []
-    for start, stop in pairs[pairs[:, 1] - pairs[:, 0] >= systole]:
-        low, high = np.searchsorted(maxima, (start, stop))
-        is_inside = (plateaus["left_edges"][low:high] > start) & (plateaus["right_edges"][low:high] < stop - 1)
-        inside = maxima[low:high][is_inside]
-        if len(inside) == 0:
-            continue
-        if len(inside) > 1:
-            inside = inside[[np.argmax(find_peaks(pulse[start:stop], prominence=0.0)[1]["prominences"])]]
-        if inside[0] - (peaks[-1] if peaks else 0) > int(np.rint(_REFRACTORY_SECONDS * rate)):
-            peaks.append(int(inside[0]))
+    for low, high in pairwise(bounds.tolist()):
+        peak = int(maxima[low])
+        if high - low > 1:
+            start, stop = pairs[wave[low]]
+            inside = maxima[low:high]
+            peak = int(inside[np.argmax(peak_prominences(pulse[start:stop], inside - start)[0])])
+        if peak - (peaks[-1] if peaks else 0) > refractory:
+            peaks.append(peak)
     return np.array(peaks, dtype=np.int64)
 
 

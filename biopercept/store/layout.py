@@ -139,17 +139,14 @@ def datasets_of(recording: Any) -> Iterator[tuple[str, Any]]:
 
 
 def blocks(dataset: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield a dataset in pieces of a few megabytes, with the rows or columns each piece covers."""
+    """Yield a dataset in pieces of a few megabytes, or of one row where that is longer, with the rows of each."""
     if dataset.size == 0:
         return
-    if dataset.ndim == 1:
-        step = max(1, _BLOCK_BYTES // dataset.dtype.itemsize)
-        for start in range(0, dataset.shape[0], step):
-            rows = slice(start, start + step)
-            yield rows, dataset[rows]
-        return
-    for row in range(dataset.shape[0]):
-        yield slice(row, row + 1), dataset[row : row + 1]
+    row_bytes = dataset.dtype.itemsize * (dataset.size // dataset.shape[0])
+    step = max(1, _BLOCK_BYTES // row_bytes)
+    for start in range(0, dataset.shape[0], step):
+        rows = slice(start, start + step)
+        yield rows, dataset[rows]
 
 
 def content_hash(recording: Any) -> str:
