@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biopercept.store.prepared import FloatSamples, WindowedRecording, give_back_pages
 
@@ -19,6 +20,7 @@ _BLOCK = 64
 _LEAST_DISTINCT = 32
 _ANCHOR_EVERY_SLOW, _ANCHOR_EVERY_FAST, _SLOW_HZ = 16, 256, 8.0
 _LEAST_SHARED, _LEAST_SHARE = 3, 0.02
+_ANCHORS_AT_ONCE = 4096
 
 
 def blocks_of(recording: WindowedRecording) -> set[bytes]:
@@ -43,14 +45,22 @@ def _blocks(values: FloatSamples, modality: str, every: int) -> set[bytes]:
     anchors = np.flatnonzero((bits[: max(0, len(bits) - _BLOCK + 1)] * 2654435761 >> 7) % every == 0)
     hashes: set[bytes] = set()
     end = -1
-    for start in anchors.tolist():
-        if start < end:
-            continue
-        block = coarse[start : start + _BLOCK]
-        if np.isfinite(block).all() and len(np.unique(block)) >= _LEAST_DISTINCT:
-            hashes.add(hashlib.blake2b(modality.encode() + block.tobytes(), digest_size=12).digest())
+    for start in anchors[_is_telling(coarse, anchors)].tolist():
+        if start >= end:
+            block = coarse[start : start + _BLOCK].tobytes()
+            hashes.add(hashlib.blake2b(modality.encode() + block, digest_size=12).digest())
             end = start + _BLOCK // 2
     return hashes
+
+
+def _is_telling(values: NDArray[np.float16], anchors: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which blocks, by their first samples, are finite and of enough different values."""
+    telling = [np.zeros(0, dtype=bool)]
+    for some in np.array_split(anchors, len(anchors) // _ANCHORS_AT_ONCE + 1):
+        blocks = np.sort(values[some[:, None] + np.arange(_BLOCK)].astype(np.float32), axis=1)
+        n_distinct = 1 + np.count_nonzero(blocks[:, 1:] != blocks[:, :-1], axis=1)
+        telling.append(np.isfinite(blocks).all(axis=1) & (n_distinct >= _LEAST_DISTINCT))
+    return np.concatenate(telling)
 
 
 def shared_pairs(blocks: Sequence[set[bytes]]) -> list[tuple[int, int, float]]:
