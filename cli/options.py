@@ -147,9 +147,10 @@ def refuse_swapped(command: str, model: Path, others: Sequence[Path]) -> None:
     if not models or (model / "model.json").is_file():
         return
     rest = [model, *(path for path in others if path != models[0])]
+    option = "--replay " if command == "live" else ""
     raise SettingsError(
         f"{models[0]} is a model and {model} is none: the model comes first, as in biopercept {command} {models[0]} "
-        f"{' '.join(map(str, rest[:2]))}{' ...' if len(rest) > 2 else ''} -o DIR"
+        f"{option}{' '.join(map(str, rest[:2]))}{' ...' if len(rest) > 2 else ''} -o DIR"
     )
 
 
@@ -235,13 +236,13 @@ class People:
 
     @property
     def chosen(self) -> tuple[str, ...] | None:
-        """Return the only subjects to use; None for all."""
-        return listed(self.subjects)
+        """Return the only subjects to use; None for all. Raises SettingsError where nobody is named."""
+        return _people(self.subjects, "--subjects")
 
     @property
     def excluded(self) -> tuple[str, ...]:
         """Return the subjects to leave out."""
-        return listed(self.exclude_subjects) or ()
+        return _people(self.exclude_subjects, "--exclude-subjects") or ()
 
     def of(self, purpose: Purpose) -> Purpose:
         """Return what a command is to do, with these people."""
@@ -335,6 +336,8 @@ class Channels:
             label, _, unit = (part.strip() for part in text.rpartition("="))
             if not label or not unit:
                 raise SettingsError(f"--unit {text}: NAME=UNIT is needed, such as ECG=mV")
+            if units.get(label, unit) != unit:
+                raise SettingsError(f"--unit gives {label} two units, {units[label]} and {unit}; give one")
             units[label] = unit
         return with_units(units, {}) if self.signals is None else read_signals(self.signals, units)
 
@@ -453,12 +456,24 @@ class ModelPreset(Preset):
             purposes = [replace(one, options=one.options | {"--normalisation"}) for one in purposes]
         given = {**(named or {}), "normalisation.mode": self.normalisation}
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
+        _refuse_two_values(self.overrides or (), given)
         overrides = [*(self.overrides or ()), *changes]
         settings, warnings = load_config_for(stores, self.config, overrides, assumed=usual, purposes=purposes)
         for warning in warnings:
             say(f"warning: {warning}", quiet=quiet)
         say_plan(getattr(settings, "plan", None), quiet=quiet)
         return settings
+
+
+def _refuse_two_values(overrides: Sequence[str], given: Mapping[str, object]) -> None:
+    """Refuse a setting that an option and --set give different values. Raises SettingsError."""
+    for key, _, value in (override.partition("=") for override in overrides):
+        if (other := given.get(key.strip())) is not None and str(other) != value.strip():
+            from biopercept.errors import SettingsError
+
+            raise SettingsError(
+                f"{key.strip()} is {value.strip()} by --set, and {other} by the option that stands for it; give one"
+            )
 
 
 @dataclass(frozen=True)
@@ -543,6 +558,15 @@ def say_plan(plan: SettingsPlan | None, *, quiet: bool) -> None:
 def listed(names: str | None) -> tuple[str, ...] | None:
     """Return the names of a comma-separated option, or None where the option was not given."""
     return None if names is None else tuple(part.strip() for part in names.split(",") if part.strip())
+
+
+def _people(names: str | None, option: str) -> tuple[str, ...] | None:
+    people = listed(names)
+    if people == ():
+        from biopercept.errors import SettingsError
+
+        raise SettingsError(f"{option} {names!r} names nobody; give names with commas between, such as S01,S02")
+    return people
 
 
 def evaluation_request(

@@ -48,6 +48,7 @@ def view(
     Opens a window (pip install 'biopercept[desktop]'), in which recordings are corrected by hand as 'correct' does it.
     With --html it writes a page per recording instead, which opens offline in any browser, at most 10 MB: zoom, move,
     measure. Exit code 1 where a recording could not be read: it is named.
+
     Example: biopercept view S01.edf --html S01.html
     """
     from biopercept.viewing.files import Meant, ViewRequest, view

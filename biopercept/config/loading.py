@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -35,7 +35,7 @@ from biopercept.results.plan import Origin, SettingsPlan, shown_value
 from biopercept.studies.structure import Study
 from biopercept.synonyms import synonym_of
 from biopercept.tasks import Task
-from biopercept.typed_values import closest, did_you_mean, parse_yaml_text, read_setting, read_yaml_text
+from biopercept.typed_values import closest, did_you_mean, parse_yaml_text, path_meant, read_setting, read_yaml_text
 from biopercept.version import __version__
 
 DEFAULT_PRESET = "general"
@@ -124,9 +124,14 @@ def load_config(
         _apply_override(override, sections, faults, "preset")
     for override in overrides:
         _apply_override(override, sections, faults, "override")
+    faults += _set_twice(overrides)
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
-    config = _build(sections, faults)
+    try:
+        config = _build(sections, faults)
+    except SettingsError:
+        _refuse_never_read(sections, purposes)
+        raise
     if not config.tokens.features and _drop_planned_linear(sections, config):
         config = _build(sections, faults)
     if purposes:
@@ -304,6 +309,14 @@ def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose]
     _raise(faults)
 
 
+def _refuse_never_read(sections: Mapping[str, _Section], purposes: Sequence[Purpose]) -> None:
+    """Refuse what is set on the command line and never read there, whatever the other settings, which may be wrong."""
+    given = {f"{section}.{key}": one for section, values in sections.items() for key, one in values.items()}
+    names = [name for name, one in given.items() if one.origin == "override" and not may_read(name, purposes)]
+    if purposes:
+        _raise([f"{given[name].where}: {unread_sentence(name, purposes, Config())}" for name in names])
+
+
 def _tasks(store: Studies, purpose: Purpose) -> tuple[Task, ...]:
     """Return the tasks that are learnt: those named, or the usual one; without labels all there are.
 
@@ -350,7 +363,10 @@ def _layers(
     if chosen not in (AUTO, *preset_names()):
         path = Path(chosen)
         if not path.is_file():
-            raise SettingsError(f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}")
+            raise SettingsError(
+                f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}"
+                f"{'' if closest(chosen, preset_names()) else path_meant(path)}"
+            )
         content, lines = read_yaml_text(path, faults)
         base = str(content.pop(_PRESET_KEY, AUTO))
         origin: _Origin = "record" if VERSION_KEY in content else "file"
@@ -457,13 +473,23 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
         return
     hints = _hints()
     if section not in hints:
-        faults.append(f"--set {override}: the section {section!r} is unknown{did_you_mean(section, hints)}")
+        hint = did_you_mean(section, hints) or f"; known are {', '.join(hints)}"
+        faults.append(f"--set {override}: the section {section!r} is unknown{hint}")
         return
     if not _is_known(section, setting, f"--set {override}", faults):
         return
     parsed, _ = parse_yaml_text(f"value: {value}", f"--set {override}", faults)
     if "value" in parsed:
         sections.setdefault(section, {})[setting] = _Value(parsed["value"], f"--set {override}", origin)
+
+
+def _set_twice(overrides: Sequence[str]) -> Iterator[str]:
+    """Give a sentence for each setting that has two values on a command line."""
+    first: dict[str, str] = {}
+    for override in overrides:
+        name, _, value = (part.strip() for part in override.partition("="))
+        if (earlier := first.setdefault(name, value)) != value:
+            yield f"{name} is given two values, {earlier} and {value}; give one"
 
 
 @cache

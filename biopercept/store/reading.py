@@ -45,6 +45,7 @@ from biopercept.store.prepared import (
     require_signal,
 )
 from biopercept.tasks import Task
+from biopercept.typed_values import path_meant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -209,7 +210,8 @@ def _open_file(path: Path) -> tuple[Any, NDArray[np.uint8]]:
 
     os.environ["HDF5_PLUGIN_PATH"] = ""  # no filter code may be loaded because a file asks for it
     if not path.exists():
-        raise StoreError(f"there is no store {path}; make it with 'biopercept prepare STUDY -o {path.name}'")
+        how = path_meant(path) or f"; make it with 'biopercept prepare STUDY -o {path.name}'"
+        raise StoreError(f"there is no store {path}{how}")
     if not path.is_file():
         raise StoreError(f"{path} is not a file; give the .h5 file that 'prepare' wrote")
     try:
