@@ -394,6 +394,8 @@ def not_among(words: Iterable[str], known: Iterable[str]) -> str:
     'S5; there are: S05, S06; did you mean S05?'
     """
     wrong, there = list(words), list(known)
+    if len(apart := re.split(r"[\s;|]+", wrong[0].strip())) > 1 and {*apart} <= {*there}:
+        return f"{', '.join(wrong)}; names are separated by commas: {','.join(apart)}"
     return f"{', '.join(wrong)}; there are: {listed(there, 40)}{did_you_mean(wrong[0], there)}"
 
 
@@ -488,6 +490,9 @@ def read_text(path: Path, max_bytes: int, faults: list[str]) -> str | None:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
+        if b"\0" in content[:_LOOKED_AT]:
+            faults.append(f"{path.name} is no text file")
+            return None
         line = content.count(b"\n", 0, fault.start) + 1
         faults.append(f"{path.name} line {line}: not UTF-8; save the file with UTF-8 encoding")
         return None

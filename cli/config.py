@@ -9,7 +9,7 @@ import typer
 
 from . import options
 from .panels import PanelCommand, with_options
-from .terminal import print_json, print_text
+from .terminal import print_json, print_text, say
 
 ABOUT_AUTO = "The default: what follows from the study or store, with reasons (check STUDY shows them)."
 
@@ -59,7 +59,9 @@ def show(
     if store is None:
         config = load_config("general" if name is None else name, overrides or ())
     else:
-        config, _ = load_config_for(store, name, overrides or ())
+        config, warnings = load_config_for(store, name, overrides or ())
+        for warning in warnings:
+            say(f"warning: {warning}")
         options.say_plan(getattr(config, "plan", None), quiet=False)
     if run.as_json:
         print_json(config_dict(config))

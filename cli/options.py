@@ -20,6 +20,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from biopercept.comparison.groups import Levels
     from biopercept.config.settings import Config, Purpose
+    from biopercept.errors import SettingsError
     from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.loaders.recognition import SignalOverride
     from biopercept.prepare.recording import PrepareSettings
@@ -299,6 +300,8 @@ class GroupedData(Data):
 
         columns = listed(self.by)
         if not columns:
+            if self.participants is not None:
+                raise SettingsError("--participants is read with --by COLUMN, which is not given; give both or neither")
             return None
         if self.participants is None and study is None:
             raise SettingsError(
@@ -451,6 +454,7 @@ class ModelPreset(Preset):
             ``section.key=value`` of the command itself, which ``--set`` overrules.
         """
         from biopercept.config.loading import load_config_for
+        from biopercept.errors import SettingsError
 
         if self.normalisation is not None:
             purposes = [replace(one, options=one.options | {"--normalisation"}) for one in purposes]
@@ -458,11 +462,39 @@ class ModelPreset(Preset):
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
         _refuse_two_values(self.overrides or (), given)
         overrides = [*(self.overrides or ()), *changes]
-        settings, warnings = load_config_for(stores, self.config, overrides, assumed=usual, purposes=purposes)
+        try:
+            settings, warnings = load_config_for(stores, self.config, overrides, assumed=usual, purposes=purposes)
+        except SettingsError as fault:
+            raise _in_words_of_options(fault, given) from fault
         for warning in warnings:
             say(f"warning: {warning}", quiet=quiet)
         say_plan(getattr(settings, "plan", None), quiet=quiet)
         return settings
+
+
+_OPTIONS = {
+    "evaluation.split": "--split",
+    "evaluation.n_folds": "--folds",
+    "evaluation.n_seeds": "--seeds",
+    "evaluation.stratify": "--stratify",
+    "evaluation.label_share": "--label-share",
+    "evaluation.missing_sensors": "--missing-sensors",
+    "normalisation.mode": "--normalisation",
+    "pretraining.objective": "--objective",
+}
+"""The option that stands for a setting."""
+
+
+def _in_words_of_options(fault: SettingsError, given: Mapping[str, object]) -> SettingsError:
+    """Return a fault of settings that calls those that options gave by the option, as it was typed."""
+    faults = list(getattr(fault, "faults", (str(fault),)))
+    for key, option in _OPTIONS.items():
+        if (value := given.get(key)) is None:
+            continue
+        typed = option if value is True else f"{option} {value}"
+        faults = [text.replace(f"--set {key}={value}:", f"{typed}:") for text in faults]
+        faults = [option + text.removeprefix(key) if text.startswith(f"{key} ") else text for text in faults]
+    return type(fault)(faults) if len(faults) > 1 else type(fault)(faults[0])  # type: ignore[arg-type]
 
 
 def _refuse_two_values(overrides: Sequence[str], given: Mapping[str, object]) -> None:
@@ -472,7 +504,8 @@ def _refuse_two_values(overrides: Sequence[str], given: Mapping[str, object]) ->
             from biopercept.errors import SettingsError
 
             raise SettingsError(
-                f"{key.strip()} is {value.strip()} by --set, and {other} by the option that stands for it; give one"
+                f"{_OPTIONS.get(key.strip(), 'an option')} gives {key.strip()} the value {other}, and --set gives it "
+                f"{value.strip()}; give one"
             )
 
 

@@ -221,6 +221,8 @@ class PanelGroup(TyperGroup):
 
             if hasattr(fault, "message") and (meant := synonym_of(args[0], self.list_commands(ctx))):
                 fault.message = f"No such command '{args[0]}'. Did you mean '{meant}'?"
+            elif hasattr(fault, "message") and ctx.info_name == "config" and "Did you mean" not in fault.message:
+                fault.message += f" 'biopercept config show {args[0]}' shows the settings of a preset or a file."
             raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

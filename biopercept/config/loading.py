@@ -358,7 +358,8 @@ def _layers(
     base = chosen
     if chosen == AUTO and name_or_file and plan is None:
         raise SettingsError(
-            f"the settings {AUTO!r} follow from a study or a store, and here is neither; {_presets_like('')}"
+            f"the settings {AUTO!r} follow from a study or a store, and here is neither (config show takes --store STORE); "
+            f"{_presets_like('')}"
         )
     if chosen not in (AUTO, *preset_names()):
         path = Path(chosen)

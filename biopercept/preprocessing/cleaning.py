@@ -169,8 +169,9 @@ def why_left_out(signal: Signal) -> str:
     if modality.is_derived:
         return f"{modality.title} is computed here, not read from a file"
     if signal.unit != modality.unit:
+        unit = repr(signal.unit) if signal.unit else "not given"
         return (
-            f"its unit is {signal.unit or 'not given'!r} and {modality.title} needs {modality.unit!r} (say its unit: "
+            f"its unit is {unit} and {modality.title} needs {modality.unit!r} (say its unit: "
             "of a file alone with --unit NAME=UNIT, in a study under 'signals' in study.yaml)"
         )
     if not (math.isfinite(signal.sampling_rate) and signal.sampling_rate > 0) and signal.is_regular:
