@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from . import options
-from .panels import PanelCommand, with_options
+from .panels import PanelCommand, PanelGroup, with_options
 from .terminal import print_json, print_text, say
 
 ABOUT_AUTO = "The default: what follows from the study or store, with reasons (check STUDY shows them)."
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the presets, or show all settings of one.")
+app = typer.Typer(
+    cls=PanelGroup, no_args_is_help=True, rich_markup_mode=None, help="List the presets, or show all settings of one."
+)
 
 
 @app.command("list", cls=PanelCommand)

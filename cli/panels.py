@@ -114,6 +114,8 @@ class PanelCommand(TyperCommand):
             name = one.metavar or one.name if is_argument else one.opts[0]
             if "" in (value if isinstance(value, list | tuple) else [value]):
                 raise SettingsError(f"{name} is empty; give a value{'' if one.required else ', or leave it out'}")
+            if name == "--set" and (two := _set_twice(value or ())):
+                raise SettingsError(f"--set gives {two}; give one")
             is_one = not (is_argument or one.multiple or one.is_flag)
             if is_one and order.count(one) > 1 and len(given := _values_of(one, words)) > 1:
                 raise SettingsError(f"{name} is given with {len(given)} values ({', '.join(given)}); give one")
@@ -235,6 +237,16 @@ class PanelGroup(TyperGroup):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:<{width}}", words) for name, words in rows])
+
+
+def _set_twice(changes: Sequence[str]) -> str:
+    """Return a setting that has two values on a command line, with both; empty where none has."""
+    first: dict[str, str] = {}
+    for change in changes:
+        name, _, value = (part.strip() for part in change.partition("="))
+        if (earlier := first.setdefault(name, value)) != value:
+            return f"{name} two values, {earlier} and {value}"
+    return ""
 
 
 def _values_of(option: Any, words: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -124,13 +124,12 @@ def load_config(
         _apply_override(override, sections, faults, "preset")
     for override in overrides:
         _apply_override(override, sections, faults, "override")
-    faults += _set_twice(overrides)
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
     try:
         config = _build(sections, faults)
-    except SettingsError:
-        _refuse_never_read(sections, purposes)
+    except SettingsError as fault:
+        _refuse_never_read(sections, purposes, str(fault))
         raise
     if not config.tokens.features and _drop_planned_linear(sections, config):
         config = _build(sections, faults)
@@ -309,10 +308,14 @@ def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose]
     _raise(faults)
 
 
-def _refuse_never_read(sections: Mapping[str, _Section], purposes: Sequence[Purpose]) -> None:
-    """Refuse what is set on the command line and never read there, whatever the other settings, which may be wrong."""
+def _refuse_never_read(sections: Mapping[str, _Section], purposes: Sequence[Purpose], fault: str) -> None:
+    """Refuse what a command line sets wrongly and is never read there: that, and not its value, is the mistake."""
     given = {f"{section}.{key}": one for section, values in sections.items() for key, one in values.items()}
-    names = [name for name, one in given.items() if one.origin == "override" and not may_read(name, purposes)]
+    names = [
+        name
+        for name, one in given.items()
+        if one.origin == "override" and name in fault and not may_read(name, purposes)
+    ]
     if purposes:
         _raise([f"{given[name].where}: {unread_sentence(name, purposes, Config())}" for name in names])
 
@@ -358,8 +361,8 @@ def _layers(
     base = chosen
     if chosen == AUTO and name_or_file and plan is None:
         raise SettingsError(
-            f"the settings {AUTO!r} follow from a study or a store, and here is neither (config show takes --store STORE); "
-            f"{_presets_like('')}"
+            f"the settings {AUTO!r} follow from a study or a store, and here is neither (config show takes --store "
+            f"STORE); {_presets_like('')}"
         )
     if chosen not in (AUTO, *preset_names()):
         path = Path(chosen)
@@ -482,15 +485,6 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
     parsed, _ = parse_yaml_text(f"value: {value}", f"--set {override}", faults)
     if "value" in parsed:
         sections.setdefault(section, {})[setting] = _Value(parsed["value"], f"--set {override}", origin)
-
-
-def _set_twice(overrides: Sequence[str]) -> Iterator[str]:
-    """Give a sentence for each setting that has two values on a command line."""
-    first: dict[str, str] = {}
-    for override in overrides:
-        name, _, value = (part.strip() for part in override.partition("="))
-        if (earlier := first.setdefault(name, value)) != value:
-            yield f"{name} is given two values, {earlier} and {value}; give one"
 
 
 @cache

@@ -90,7 +90,7 @@ def recordings_in(folder: Path) -> Listing:
             f"{folder.name or folder}: written by {' and '.join(makers)}, and no recordings; name the recordings, or a "
             "folder of them"
         )
-    if not search.n_files:
+    if not (search.paths or search.n_files or search.outputs):
         raise RecordingError(f"{folder.name or folder}: there is no file in the folder")
     if not search.paths:
         raise RecordingError(
