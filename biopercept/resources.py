@@ -17,7 +17,7 @@ from typing import Any
 
 from biopercept.errors import CheckpointError, OutputError
 from biopercept.parallel import wait_passively
-from biopercept.typed_values import did_you_mean
+from biopercept.typed_values import did_you_mean, path_meant
 from biopercept.version import __version__
 
 
@@ -141,9 +141,10 @@ def model_folder(given: str | Path) -> Path:
     if given not in known:
         if folder.exists():
             return folder
+        meant = did_you_mean(given, known) or path_meant(folder)
         raise CheckpointError(
             f"there is no folder {given!r} here, and no model of that name comes with biopercept; known are "
-            f"{', '.join(known)}{did_you_mean(given, known)}"
+            f"{', '.join(known)}{meant}"
         )
     if folder.is_dir():
         raise CheckpointError(

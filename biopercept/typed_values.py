@@ -24,6 +24,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -35,6 +36,8 @@ from biopercept.synonyms import plain_word, synonym_of
 T = TypeVar("T")
 
 MAX_BYTES = 1 << 20
+_MOST_NAMES = 10_000
+_LOOKED_AT = 1 << 12
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
 _NULLS = ("", "null", "~")
 
@@ -351,6 +354,35 @@ def closest(word: str, known: Iterable[str]) -> str:
     return plain[close[0]] if close and plain[close[0]] != word else ""
 
 
+def path_meant(path: Path) -> str:
+    """Return "; did you mean X?" with what lies there whose name is close to a path's that leads nowhere.
+
+    Names whose numbers differ are of another person or another file, and are not suggested.
+    """
+    missing = path
+    while missing != missing.parent and not missing.parent.is_dir():
+        missing = missing.parent
+    try:
+        names = [] if missing.exists() else [one.name for one in islice(missing.parent.iterdir(), _MOST_NAMES)]
+    except (OSError, ValueError):
+        return ""
+    near = _name_meant(missing, [Path(name) for name in sorted(names) if not name.startswith(".")])
+    meant = missing.with_name(near) / path.relative_to(missing) if near else path
+    return f"; did you mean {meant}?" if near and meant.exists() else ""
+
+
+def _name_meant(missing: Path, there: Sequence[Path]) -> str:
+    """Return the name of the same stem, or else of a like one with the same ending; empty where none is."""
+    alike = [one for one in there if one.stem.casefold() == missing.stem.casefold()]
+    stems = {one.stem: one for one in there if one.suffix.casefold() == missing.suffix.casefold()}
+    near = stems.get(closest(missing.stem, [stem for stem in stems if _numbers_in(stem) == _numbers_in(missing.stem)]))
+    return next((one.name for one in (*alike, near) if one is not None), "")
+
+
+def _numbers_in(text: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"[0-9]+", text)]
+
+
 def _plain_word(word: str) -> str:
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", plain_word(word))
 
@@ -362,6 +394,8 @@ def not_among(words: Iterable[str], known: Iterable[str]) -> str:
     'S5; there are: S05, S06; did you mean S05?'
     """
     wrong, there = list(words), list(known)
+    if len(apart := re.split(r"[\s;|]+", wrong[0].strip())) > 1 and {*apart} <= {*there}:
+        return f"{', '.join(wrong)}; names are separated by commas: {','.join(apart)}"
     return f"{', '.join(wrong)}; there are: {listed(there, 40)}{did_you_mean(wrong[0], there)}"
 
 
@@ -441,15 +475,24 @@ def read_text(path: Path, max_bytes: int, faults: list[str]) -> str | None:
     try:
         size = path.stat().st_size
         if size > max_bytes:
-            faults.append(f"{path.name} has {size} bytes; {max_bytes} are allowed")
+            with path.open("rb") as stream:
+                is_text = b"\0" not in stream.read(_LOOKED_AT)
+            limit = f"has {size:,} bytes; {max_bytes:,} are allowed" if is_text else "is no text file"
+            faults.append(f"{path.name} {limit}")
             return None
         content = path.read_bytes()
+    except FileNotFoundError:
+        faults.append(f"there is no file {path}{path_meant(path)}")
+        return None
     except OSError as fault:
         faults.append(f"{path.name} cannot be read ({fault.strerror})")
         return None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
+        if b"\0" in content[:_LOOKED_AT]:
+            faults.append(f"{path.name} is no text file")
+            return None
         line = content.count(b"\n", 0, fault.start) + 1
         faults.append(f"{path.name} line {line}: not UTF-8; save the file with UTF-8 encoding")
         return None

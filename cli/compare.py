@@ -90,6 +90,7 @@ def _refuse_other(folder: Path) -> None:
     from biopercept.resources import shipped_models
     from biopercept.results.cross_validation import CrossValidation
     from biopercept.studies.loading import is_study
+    from biopercept.typed_values import path_meant
 
     score = "cross-validate {} -o scores/NAME --model NAME"
     if folder.is_file() and folder.name == CrossValidation.FILE:
@@ -115,4 +116,7 @@ def _refuse_other(folder: Path) -> None:
             f"then compare scores/{folder} with another"
         )
     if not folder.exists():
-        raise StudyError(f"{folder}: no such folder; give folders that cross-validate wrote, or a parent of several")
+        raise StudyError(
+            f"{folder}: no such folder; give folders that cross-validate wrote, or a parent of several"
+            f"{path_meant(folder)}"
+        )

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from . import options
-from .panels import PanelCommand, with_options
-from .terminal import print_json, print_text
+from .panels import PanelCommand, PanelGroup, with_options
+from .terminal import print_json, print_text, say
 
 ABOUT_AUTO = "The default: what follows from the study or store, with reasons (check STUDY shows them)."
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the presets, or show all settings of one.")
+app = typer.Typer(
+    cls=PanelGroup, no_args_is_help=True, rich_markup_mode=None, help="List the presets, or show all settings of one."
+)
 
 
 @app.command("list", cls=PanelCommand)
@@ -59,7 +61,9 @@ def show(
     if store is None:
         config = load_config("general" if name is None else name, overrides or ())
     else:
-        config, _ = load_config_for(store, name, overrides or ())
+        config, warnings = load_config_for(store, name, overrides or ())
+        for warning in warnings:
+            say(f"warning: {warning}")
         options.say_plan(getattr(config, "plan", None), quiet=False)
     if run.as_json:
         print_json(config_dict(config))

@@ -93,8 +93,12 @@ def correct(
     from biopercept.prepare.corrections import corrections_in, undo_corrections, write_corrections
 
     wanted = _wanted(edits)
-    if sum((run.show, run.undo, bool(wanted))) != 1:
+    given = [name for name, is_given in (("--list", run.show), ("--undo", run.undo)) if is_given]
+    given += ["a correction"] if wanted else []
+    if not given:
         raise SettingsError("give something to correct, such as --bad 120:135, or one of --list and --undo")
+    if len(given) > 1:
+        raise SettingsError(f"{' and '.join(given)} cannot be done in one go; give one of them")
     _refuse_unread(edits, is_written=bool(wanted))
     source = _source(path, which)
     if run.show:
@@ -135,25 +139,29 @@ def _source(path: Path, which: WhichRecording) -> Source:
         if any(value is not None for value in given):
             raise SettingsError("--subject, --session and --recording choose one of a study; the path is a recording")
         return sources[0]
-    chosen = [
-        source
-        for source in sources
-        if source.entry is not None
-        and all(
-            value is None or value == theirs
-            for value, theirs in zip(
-                given, (source.entry.subject, source.entry.session, source.entry.recording), strict=True
-            )
-        )
-    ]
-    if len(chosen) != 1:
-        listed = chosen or sources
-        names = "; ".join(source.title for source in listed[:8]) + ("; ..." if len(listed) > 8 else "")
+    return _one_of(sources, which)
+
+
+def _one_of(sources: Sequence[Source], which: WhichRecording) -> Source:
+    """Return the recording of a study that the options choose, one after the other."""
+    from biopercept.typed_values import not_among
+
+    chosen = [(source, source.entry) for source in sources if source.entry is not None]
+    for part, name in (("subject", which.subject), ("session", which.session), ("recording", which.recording)):
+        if name is None:
+            continue
+        there = list(dict.fromkeys(getattr(entry, part) for _, entry in chosen))
+        if name not in there:
+            known = not_among([name], there) if any(there) else f"{name}; there are none"
+            raise SettingsError(f"--{part}: the study has no {part} {known}")
+        chosen = [(source, entry) for source, entry in chosen if getattr(entry, part) == name]
+    if len(chosen) > 1:
+        names = "; ".join(source.title for source, _ in chosen[:8]) + ("; ..." if len(chosen) > 8 else "")
         raise SettingsError(
-            f"--subject, --session and --recording choose {len(chosen)} of the study's recordings, and one is "
-            f"corrected at a time; there are: {names}"
+            f"{len(chosen)} recordings are meant, and one is corrected at a time; choose it with --subject, --session "
+            f"and --recording; there are: {names}"
         )
-    return chosen[0]
+    return chosen[0][0]
 
 
 def _wanted(edits: Edits) -> list[Correction]:

@@ -48,14 +48,19 @@ def cross_validate(
 
     Example: biopercept cross-validate my-study.h5 -o scores --model logistic
     """
-    from biopercept.comparison.groups import write_groups
+    from biopercept.comparison.groups import refuse_unlisted, write_groups
     from biopercept.evaluation import cross_validation
     from biopercept.report.page import print_scores
     from biopercept.report.score_sections import write_figures
+    from biopercept.store.reading import open_store
 
     sharing, executor = run.sharing(*run.anew), run.executor(run.jobs, output)
     levels = data.levels()
     settings, request = options.study_request("cross-validate", stores, data, folds, model, run)
+    if levels is not None and len(stores) == 1:  # before hours of work
+        with open_store(stores[0]) as store:
+            people = {recording.subject for recording in store.recordings} - {*data.excluded}
+        refuse_unlisted(levels, sorted(people & {*(data.chosen or people)}))
     with fold_progress(f"{model.model}: folds", quiet=run.quiet, verbose=run.verbose) as show:
         scores = cross_validation.cross_validate(
             request,

@@ -74,6 +74,8 @@ def deidentify(
     if run.as_json:
         files = {name: one.to_json() for name, one in removed.items()}
         print_json({"schema": 1, "output": str(output), "files": files, "n_failed": n_failed})
+    if kept.keep and not sum(one.n_annotations_kept for one in removed.values()):
+        say("warning: no annotation is like what --keep names, and none is kept", quiet=run.quiet)
     if is_folder and (n_others := _n_others(source)):
         say(f"{n_others} other files of the folder are not copied", quiet=run.quiet)
     say(f"written: {output}", quiet=run.quiet)
@@ -84,10 +86,11 @@ def deidentify(
 def _files(source: Path, output: Path) -> Iterator[tuple[str, Path, Path]]:
     """Give what each file is called, where it lies and where it goes."""
     from biopercept.loaders.glance import EDF_SUFFIXES
+    from biopercept.typed_values import path_meant
 
     if not source.is_dir():
         if not source.is_file():
-            raise RecordingError(f"{source}: no such file or folder")
+            raise RecordingError(f"{source}: no such file or folder{path_meant(source)}")
         target = output / source.name if output.is_dir() else output
         yield source.name, source, target
         return

@@ -68,6 +68,7 @@ def evaluate(
     Example: biopercept evaluate stress-wrist other-study -o external
     """
     from biopercept.comparison.groups import write_groups
+    from biopercept.errors import StudyError
     from biopercept.evaluation.external import evaluate_data
     from biopercept.evaluation.external_people import ExternalRequest
     from biopercept.evaluation.settings import EvaluationSettings
@@ -75,6 +76,7 @@ def evaluate(
     from biopercept.report.page import print_scores
     from biopercept.report.score_sections import write_figures
     from biopercept.studies.loading import load_study
+    from biopercept.typed_values import path_meant
 
     options.refuse_swapped("evaluate", model, [data])
     request = ExternalRequest(
@@ -89,6 +91,8 @@ def evaluate(
         seed=run.seed,
         device=run.device,
     )
+    if not data.exists():
+        raise StudyError(f"there is neither a study folder nor a store {data}{path_meant(data)}")
     study = load_study(data) if data.is_dir() else None
     levels = people.levels(study)
     how = PrepareRun(n_jobs=run.jobs, overwrite=run.overwrite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,6 +89,7 @@ def features(
     Example: biopercept features my-study -o features --window 60
     """
     from biopercept.measures.files import FeaturesRequest, write_features
+    from biopercept.preprocessing.cleaning import signals_left_out
     from biopercept.preprocessing.derived import DEVICE_DISAGREES
 
     for name in options.listed(run.also) or ():
@@ -109,9 +111,12 @@ def features(
         overrides=data.overrides,
         has_bids=bool(options.listed(run.also)),
     )
+    notes: list[Sequence[str]] = []
     with recording_progress("measuring", quiet=run.quiet, verbose=run.verbose) as show:
 
         def on_recording(done: Measured, n_recordings: int) -> None:
+            if done.features is not None:
+                notes.append(done.features.notes)
             n_rows = 0 if done.features is None else len(done.features.label)
             show(done.source.title, n_recordings, f"{n_rows} rows", done.failure)
             for note in done.features.notes if done.features else ():
@@ -122,6 +127,8 @@ def features(
         written = write_features(request, output, on_recording=on_recording)
     if not written.n_recordings:
         nothing_done(quiet=run.quiet)
+    for sentence in () if run.verbose else signals_left_out(notes):
+        say(f"warning: {sentence}", quiet=run.quiet)
     if written.courses:
         _draw(written.courses, written.classes, output)
     if run.as_json:
@@ -191,5 +198,8 @@ def _settings(rows: Rows, preset: options.Preset) -> PrepareSettings:
     kinds = [name for name, value in given_rows.items() if value]
     settings = preset.preparing("features", *kinds)
     given = {"length_seconds": rows.window, "step_seconds": rows.step}
+    for option, seconds in (("--window", rows.window), ("--step", rows.step)):
+        if seconds is not None and not 0 < seconds < float("inf"):
+            raise SettingsError(f"{option} is {seconds:g}; it must be a number of seconds above 0")
     windows = replace(settings.windows, **{name: value for name, value in given.items() if value is not None})
     return replace(settings, windows=windows)

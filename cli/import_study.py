@@ -28,16 +28,21 @@ def import_study(
     Example: biopercept import eegmat downloads/eegmat -o eegmat
     """
     from biopercept.errors import StudyError
-    from biopercept.studies.datasets.catalogue import dataset_named
+    from biopercept.studies.datasets.catalogue import DATASETS, dataset_named
     from biopercept.studies.datasets.writing import source_folder
     from biopercept.studies.loading import load_study
+    from biopercept.typed_values import path_meant
 
+    if str(source) in DATASETS and dataset not in DATASETS:
+        raise StudyError(f"the name comes first, as in biopercept import {source} {dataset} -o {output}")
     chosen = dataset_named(dataset)
+    if not source.exists():
+        raise StudyError(f"there is no folder or .zip {source}{path_meant(source)}")
     if not source.is_dir() and not (source.is_file() and source.suffix.lower() == ".zip"):
         raise StudyError(
             f"{source} is neither a folder nor a .zip; SOURCE is the folder that holds {', '.join(chosen.layout)}"
         )
-    claim(output, overwrite=run.overwrite)
+    claim(output, overwrite=run.overwrite, inputs=[source])
     with source_folder(source, output) as folder:
         summary = chosen.write_study(folder, output)
         load_study(output)

@@ -52,6 +52,7 @@ def init(
     from biopercept.studies.beginning import read_names, write_beginning
     from biopercept.studies.loading import load_study
     from biopercept.studies.structure import StudyFaults
+    from biopercept.typed_values import path_meant
 
     _refuse_swapped(folder, paths)
     refuse_ending(folder, "a study")
@@ -61,10 +62,11 @@ def init(
     unread: list[Path] = []
     for path in recording_paths(paths):
         if not is_folder(path) and not path.exists():
-            raise StudyError(f"{path}: no such file or folder")
+            raise StudyError(f"{path}: no such file or folder{path_meant(path)}")
         listing = recordings_in(path) if is_folder(path) else None
         files += [path] if listing is None else listing.paths
         unread += () if listing is None else listing.others
+    files = list({path.absolute(): path for path in reversed(files)}.values())[::-1]  # one that is named twice is one
     begun = read_names(files, pattern)
     notes = [f"{path.name} is not called as the pattern says, and is left out" for path in begun.others[:_SHOWN]]
     suffixes = {file.path.suffix.lower() for file in begun.files}

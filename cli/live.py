@@ -53,7 +53,10 @@ class Streams:
     def refuse_of_the_other(self) -> None:
         """Refuse options of the kind of source that is not given. Raises SettingsError."""
         from biopercept.errors import SettingsError
+        from biopercept.studies.loading import is_study
 
+        if self.replay is not None and is_study(self.replay):
+            raise SettingsError(f"--replay {self.replay} is a study; give the file of one of its recordings")
         of_replay, of_stream = {"--speed": self.speed}, {"--wait": self.wait, "--patience": self.patience}
         for source, values in (("--replay", of_replay), ("--stream", of_stream)):
             is_given = self.replay is not None if source == "--replay" else bool(self.stream)
@@ -100,6 +103,8 @@ def live(
     from biopercept.results.reading import read_result
     from biopercept.streaming.live import follow_streams
 
+    if streams.replay is not None:
+        options.refuse_swapped("live", model, [streams.replay])
     streams.refuse_of_the_other()
     request = _request(model, streams, following, channels, run)
     claim(output, overwrite=run.overwrite, inputs=[] if streams.replay is None else [streams.replay])

@@ -20,6 +20,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from biopercept.comparison.groups import Levels
     from biopercept.config.settings import Config, Purpose
+    from biopercept.errors import SettingsError
     from biopercept.evaluation.plan import EvaluationRequest
     from biopercept.loaders.recognition import SignalOverride
     from biopercept.prepare.recording import PrepareSettings
@@ -147,9 +148,10 @@ def refuse_swapped(command: str, model: Path, others: Sequence[Path]) -> None:
     if not models or (model / "model.json").is_file():
         return
     rest = [model, *(path for path in others if path != models[0])]
+    option = "--replay " if command == "live" else ""
     raise SettingsError(
         f"{models[0]} is a model and {model} is none: the model comes first, as in biopercept {command} {models[0]} "
-        f"{' '.join(map(str, rest[:2]))}{' ...' if len(rest) > 2 else ''} -o DIR"
+        f"{option}{' '.join(map(str, rest[:2]))}{' ...' if len(rest) > 2 else ''} -o DIR"
     )
 
 
@@ -235,13 +237,13 @@ class People:
 
     @property
     def chosen(self) -> tuple[str, ...] | None:
-        """Return the only subjects to use; None for all."""
-        return listed(self.subjects)
+        """Return the only subjects to use; None for all. Raises SettingsError where nobody is named."""
+        return _people(self.subjects, "--subjects")
 
     @property
     def excluded(self) -> tuple[str, ...]:
         """Return the subjects to leave out."""
-        return listed(self.exclude_subjects) or ()
+        return _people(self.exclude_subjects, "--exclude-subjects") or ()
 
     def of(self, purpose: Purpose) -> Purpose:
         """Return what a command is to do, with these people."""
@@ -298,6 +300,8 @@ class GroupedData(Data):
 
         columns = listed(self.by)
         if not columns:
+            if self.participants is not None:
+                raise SettingsError("--participants is read with --by COLUMN, which is not given; give both or neither")
             return None
         if self.participants is None and study is None:
             raise SettingsError(
@@ -335,6 +339,8 @@ class Channels:
             label, _, unit = (part.strip() for part in text.rpartition("="))
             if not label or not unit:
                 raise SettingsError(f"--unit {text}: NAME=UNIT is needed, such as ECG=mV")
+            if units.get(label, unit) != unit:
+                raise SettingsError(f"--unit gives {label} two units, {units[label]} and {unit}; give one")
             units[label] = unit
         return with_units(units, {}) if self.signals is None else read_signals(self.signals, units)
 
@@ -448,17 +454,59 @@ class ModelPreset(Preset):
             ``section.key=value`` of the command itself, which ``--set`` overrules.
         """
         from biopercept.config.loading import load_config_for
+        from biopercept.errors import SettingsError
 
         if self.normalisation is not None:
             purposes = [replace(one, options=one.options | {"--normalisation"}) for one in purposes]
         given = {**(named or {}), "normalisation.mode": self.normalisation}
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
+        _refuse_two_values(self.overrides or (), given)
         overrides = [*(self.overrides or ()), *changes]
-        settings, warnings = load_config_for(stores, self.config, overrides, assumed=usual, purposes=purposes)
+        try:
+            settings, warnings = load_config_for(stores, self.config, overrides, assumed=usual, purposes=purposes)
+        except SettingsError as fault:
+            raise _in_words_of_options(fault, given) from fault
         for warning in warnings:
             say(f"warning: {warning}", quiet=quiet)
         say_plan(getattr(settings, "plan", None), quiet=quiet)
         return settings
+
+
+_OPTIONS = {
+    "evaluation.split": "--split",
+    "evaluation.n_folds": "--folds",
+    "evaluation.n_seeds": "--seeds",
+    "evaluation.stratify": "--stratify",
+    "evaluation.label_share": "--label-share",
+    "evaluation.missing_sensors": "--missing-sensors",
+    "normalisation.mode": "--normalisation",
+    "pretraining.objective": "--objective",
+}
+"""The option that stands for a setting."""
+
+
+def _in_words_of_options(fault: SettingsError, given: Mapping[str, object]) -> SettingsError:
+    """Return a fault of settings that calls those that options gave by the option, as it was typed."""
+    faults = list(getattr(fault, "faults", (str(fault),)))
+    for key, option in _OPTIONS.items():
+        if (value := given.get(key)) is None:
+            continue
+        typed = option if value is True else f"{option} {value}"
+        faults = [text.replace(f"--set {key}={value}:", f"{typed}:") for text in faults]
+        faults = [option + text.removeprefix(key) if text.startswith(f"{key} ") else text for text in faults]
+    return type(fault)(faults) if len(faults) > 1 else type(fault)(faults[0])  # type: ignore[arg-type]
+
+
+def _refuse_two_values(overrides: Sequence[str], given: Mapping[str, object]) -> None:
+    """Refuse a setting that an option and --set give different values. Raises SettingsError."""
+    for key, _, value in (override.partition("=") for override in overrides):
+        if (other := given.get(key.strip())) is not None and str(other) != value.strip():
+            from biopercept.errors import SettingsError
+
+            raise SettingsError(
+                f"{_OPTIONS.get(key.strip(), 'an option')} gives {key.strip()} the value {other}, and --set gives it "
+                f"{value.strip()}; give one"
+            )
 
 
 @dataclass(frozen=True)
@@ -543,6 +591,15 @@ def say_plan(plan: SettingsPlan | None, *, quiet: bool) -> None:
 def listed(names: str | None) -> tuple[str, ...] | None:
     """Return the names of a comma-separated option, or None where the option was not given."""
     return None if names is None else tuple(part.strip() for part in names.split(",") if part.strip())
+
+
+def _people(names: str | None, option: str) -> tuple[str, ...] | None:
+    people = listed(names)
+    if people == ():
+        from biopercept.errors import SettingsError
+
+        raise SettingsError(f"{option} {names!r} names nobody; give names with commas between, such as S01,S02")
+    return people
 
 
 def evaluation_request(

@@ -6,8 +6,9 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -86,11 +87,38 @@ class PanelCommand(TyperCommand):
         """Read and keep the words of a command line; where an option has another name here, the refusal says it."""
         ctx.meta[_WORDS] = tuple(args)
         try:
-            return list(super().parse_args(ctx, args))
+            rest = list(super().parse_args(ctx, list(args)))
         except Exception as fault:  # of click, or of the copy of it that typer brings
             if type(fault).__name__ == "NoSuchOption":
                 _name_the_option(fault, [name for one in self.get_params(ctx) for name in one.opts], ctx)
+            elif type(fault).__name__ == "BadParameter":
+                _name_the_value(fault, self.make_parser(ctx).parse_args(args=list(args))[0])
+            elif str(getattr(fault, "message", "")).startswith("Got unexpected extra"):
+                fault.message += _INSTEAD_OF_MORE.get(str(ctx.info_name), "")
             raise
+        if not ctx.resilient_parsing:  # a shell completes what is not whole yet
+            self._refuse_empty_and_twice(ctx, args)
+        return rest
+
+    def _refuse_empty_and_twice(self, ctx: Any, words: Sequence[str]) -> None:
+        """Refuse what would not be read: an empty word, often a shell variable's, and all but the last of two values.
+
+        Raises SettingsError.
+        """
+        from biopercept.errors import SettingsError
+
+        values, _, order = self.make_parser(ctx).parse_args(args=list(words))
+        for one in self.get_params(ctx):
+            value = values.get(one.name)
+            is_argument = one.param_type_name == "argument"
+            name = one.metavar or one.name if is_argument else one.opts[0]
+            if "" in (value if isinstance(value, list | tuple) else [value]):
+                raise SettingsError(f"{name} is empty; give a value{'' if one.required else ', or leave it out'}")
+            if name == "--set" and (two := _set_twice(value or ())):
+                raise SettingsError(f"--set gives {two}; give one")
+            is_one = not (is_argument or one.multiple or one.is_flag)
+            if is_one and order.count(one) > 1 and len(given := _values_of(one, words)) > 1:
+                raise SettingsError(f"{name} is given with {len(given)} values ({', '.join(given)}); give one")
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the usage line: arguments as they are called everywhere, in brackets where optional."""
@@ -127,6 +155,34 @@ _INSTEAD = {
     ("train", "--folds"): "train fits one model to everybody; 'cross-validate --folds N' scores a model.",
 }
 """What to do in place of an option that a command does not have and users look for there."""
+
+
+_INSTEAD_OF_MORE = {
+    "live": ". A recording is given with --replay FILE, streams with --stream NAME",
+    "view": ". One recording is looked at, or all of one folder",
+    "audit": ". One store is audited at a time",
+    "tune": ". Settings are chosen on one store",
+    "personalise": ". One store is taken",
+    "score-generation": ". One store is taken",
+    "prepare": ". One study is prepared at a time; commands that train and score take several stores",
+    "report": ". One folder is shown, or the folder that holds several",
+    "export": ". The file is given with -o FILE.onnx",
+    "correct": ". One recording is corrected at a time",
+}
+"""What to do in place of words that a command does not take."""
+_NEEDED = {"valid integer": "a whole number is needed", "valid number": "a number is needed"}
+
+
+def _name_the_value(fault: Any, values: Mapping[str, Any]) -> None:
+    """Say what was given and what is needed, in place of typer's words on a number."""
+    given = values.get(getattr(fault.param, "name", ""))
+    shown = ", ".join(map(str, given)) if isinstance(given, list | tuple) else given
+    for words, needed in _NEEDED.items():
+        if words in fault.message:
+            fault.message = f"{shown!r}: {needed}."
+    for words, needed in (("greater than or equal to", "at least"), ("less than or equal to", "at most")):
+        if words in fault.message:
+            fault.message = f"{shown!r}: {needed} {fault.message.rpartition(' ')[2]} is needed."
 
 
 def _name_the_option(fault: Any, options: list[str], ctx: Any) -> None:
@@ -167,6 +223,8 @@ class PanelGroup(TyperGroup):
 
             if hasattr(fault, "message") and (meant := synonym_of(args[0], self.list_commands(ctx))):
                 fault.message = f"No such command '{args[0]}'. Did you mean '{meant}'?"
+            elif hasattr(fault, "message") and ctx.info_name == "config" and "Did you mean" not in fault.message:
+                fault.message += f" 'biopercept config show {args[0]}' shows the settings of a preset or a file."
             raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -179,6 +237,23 @@ class PanelGroup(TyperGroup):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:<{width}}", words) for name, words in rows])
+
+
+def _set_twice(changes: Sequence[str]) -> str:
+    """Return a setting that has two values on a command line, with both; empty where none has."""
+    first: dict[str, str] = {}
+    for change in changes:
+        name, _, value = (part.strip() for part in change.partition("="))
+        if (earlier := first.setdefault(name, value)) != value:
+            return f"{name} two values, {earlier} and {value}"
+    return ""
+
+
+def _values_of(option: Any, words: Sequence[str]) -> list[str]:
+    """Return the different values that a command line gives to an option, in words of their own or after =."""
+    values = [after for word, after in pairwise(words) if word in option.opts]
+    values += [word.partition("=")[2] for word in words if word.startswith(tuple(f"{name}=" for name in option.opts))]
+    return list(dict.fromkeys(values))
 
 
 def _write_down(ctx: Any) -> None:

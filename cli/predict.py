@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,7 @@ def predict(
     from biopercept.inference.interchange import plain_windows
     from biopercept.inference.prediction import Ways
     from biopercept.inference.prediction_files import PredictionRequest, predict_files
+    from biopercept.preprocessing.cleaning import signals_left_out
 
     options.refuse_swapped("predict", model, paths)
     claim(output, overwrite=run.overwrite, inputs=paths)
@@ -47,6 +49,7 @@ def predict(
     )
     windows: list[dict[str, Any]] = []
     remarks: dict[str, list[str]] = {}
+    notes: list[Sequence[str]] = []
     n_abstained = 0
     with recording_progress("predicting", quiet=run.quiet, verbose=run.verbose) as show:
 
@@ -55,6 +58,8 @@ def predict(
             n_abstained += done.n_abstained
             if run.as_json and done.predictions is not None:
                 windows.extend(plain_windows(done.predictions, task) for task in done.predictions.tasks)
+            if not done.failure:
+                notes.append(done.notes)
             if done.remarks:
                 remarks[done.title] = list(done.remarks)
             show(done.title, done.n_recordings, f"{done.n_windows} windows", done.failure)
@@ -64,6 +69,8 @@ def predict(
         written = predict_files(request, output, on_recording=on_recording)
     if not written.n_recordings:
         nothing_done(quiet=run.quiet)
+    for sentence in () if run.verbose else signals_left_out(notes):
+        say(f"warning: {sentence}", quiet=run.quiet)
     for warning in written.warnings if written.n_recordings else ():
         say(f"warning: {warning}", quiet=run.quiet)
     if n_abstained:

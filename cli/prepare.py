@@ -48,6 +48,7 @@ def prepare(
     Example: biopercept prepare my-study -o my-study.h5
     """
     from biopercept.loaders.reading_process import end_reading
+    from biopercept.prepare.reuse import refuse_other_file
     from biopercept.prepare.study import PrepareRun, chosen_subjects, of_subjects, prepare_study
     from biopercept.results.plan import write_windows_plan
     from biopercept.studies.labels import training_faults
@@ -55,6 +56,7 @@ def prepare(
 
     sharing, executor = run.sharing(*(["--restart"] if restart else [])), run.executor(run.jobs, output)
     preset.refuse_unread("prepare")
+    refuse_other_file(output)
     loaded = load_study(study)
     for fault in training_faults(loaded):
         say(f"warning: {fault}", quiet=run.quiet)
@@ -151,7 +153,8 @@ def _print(summary: PrepareSummary) -> None:
     counts = ", ".join(f"{summary.count(status)} {status}" for status in ("prepared", "reused", "failed"))
     print_text(f"{len(summary.rows)} recordings: {counts}; {summary.seconds:.1f} s")
     for reason, n in _left_out(summary).items():
-        print_text(safe_text(f"left out: {reason}: {n}"))
+        unit = "" if reason.startswith(("interval", "recording", "window")) else " windows"
+        print_text(safe_text(f"left out: {reason}: {n}{unit}"))
     if summary.store is None:
         print_text(f"no store was written: not one recording could be prepared; see {safe_text(summary.log)}")
     else:

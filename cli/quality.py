@@ -10,7 +10,7 @@ import typer
 
 from . import options
 from .claims import claim, nothing_done
-from .terminal import print_json, progress, say
+from .terminal import print_json, progress, say, without_name
 
 if TYPE_CHECKING:
     from biopercept.measures.quality import Rated
@@ -50,7 +50,7 @@ def quality(
 
         def show(done: Rated, n_recordings: int) -> None:
             if done.quality is None:
-                say(f"{done.source.title}: {done.failure}")
+                say(f"{done.source.title}: {without_name(done.failure, done.source.title)}")
             for note in done.quality.notes if done.quality is not None else ():
                 if DEVICE_DISAGREES in note:
                     say(f"{done.source.title}: {note}", quiet=run.quiet)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .claims import claim
+from .claims import claim, nothing_done
 from .terminal import print_result, recording_progress
 
 if TYPE_CHECKING:
@@ -63,12 +63,18 @@ def reconstruct(
         device=run.device,
         overrides=data.overrides,
     )
+    n_done = 0
     with recording_progress("reconstructing", quiet=run.quiet, verbose=run.verbose) as show:
 
         def on_recording(done: ReconstructedOne) -> None:
+            nonlocal n_done
+            n_done += not done.failure
             show(done.title, done.n_recordings, ", ".join(done.signals), done.failure)
 
         result = reconstruct_files(request, output, on_recording=on_recording)
+    if not n_done and not run.as_json:  # a page of nothing
+        nothing_done(quiet=run.quiet)
+        raise typer.Exit(1)
     page = "\n".join((*error_lines(result), str(write_page(result, output))))
     print_result(result, page, output, as_json=run.as_json, quiet=run.quiet)
     if result.n_failed:

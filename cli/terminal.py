@@ -187,12 +187,22 @@ def recording_progress(title: str, *, quiet: bool, verbose: bool) -> Iterator[Ca
 
         def show(recording: str, n_recordings: int, words: str, failure: str = "") -> None:
             if failure:
-                say(f"{recording}: {failure}")
+                say(f"{recording}: {without_name(failure, recording)}")
             elif bar.disable or verbose:
                 say(f"{recording}: {words}", quiet=quiet)
             bar.update(line, total=n_recordings, advance=1)
 
         yield show
+
+
+def without_name(failure: str, recording: str) -> str:
+    """Return why a recording failed, without the name or path with which the sentence begins.
+
+    >>> without_name("S01.edf: the file is empty", "rec/S01.edf"), without_name("S01.edf: it is empty", "S01 rest")
+    ('the file is empty', 'S01.edf: it is empty')
+    """
+    name = recording.rpartition("/")[2]
+    return failure.removeprefix(f"{recording}: ").removeprefix(f"{name}: ")
 
 
 def print_result(result: Any, page: str | Sequence[str | Table], output: Path, *, as_json: bool, quiet: bool) -> None:

@@ -39,13 +39,18 @@ def train(
     Example: biopercept train my-study.h5 -o model --task stress
     """
     from biopercept.config.settings import Purpose
+    from biopercept.errors import SettingsError
     from biopercept.evaluation.cross_validation import read_scores, train_on_store
     from biopercept.files import refuse_existing
     from biopercept.training.model_card import personal_sentence
 
     is_personal = final.subject is not None
     if is_personal and data.subjects is not None:
-        raise typer.BadParameter("--subject is one personal model, --subjects are the people of a common one; give one")
+        raise SettingsError("--subject is one personal model, --subjects are the people of a common one; give one")
+    if is_personal and data.excluded:
+        raise SettingsError("--subject is of one person, of whom --exclude-subjects can leave nobody out; give one")
+    if is_personal and len(options.listed(final.subject) or ()) != 1:
+        raise SettingsError(f"--subject {final.subject}: one person is needed; --subjects trains a model of several")
     refuse_existing(output, overwrite=run.overwrite)
     scores = None if final.scores is None else read_scores(final.scores)
     purpose = data.of(Purpose.of("train", task=data.task, subject=final.subject, start_from=final.start_from))
@@ -66,4 +71,5 @@ def train(
         keys = ("parameters", "best_epoch", "warnings", *(("personal",) if is_personal else ()))
         print_json({"model": str(output), **{key: model.training[key] for key in keys}})
     else:
+        say("written; model.json and card.md in it say what it is:", quiet=run.quiet)
         typer.echo(str(output))

@@ -11,7 +11,7 @@ import typer
 from biopercept.errors import SettingsError
 
 from . import options
-from .terminal import print_json, print_text, progress, say
+from .terminal import print_json, print_text, progress, say, without_name
 
 if TYPE_CHECKING:
     from biopercept.viewing.files import Meant, Viewed
@@ -48,6 +48,7 @@ def view(
     Opens a window (pip install 'biopercept[desktop]'), in which recordings are corrected by hand as 'correct' does it.
     With --html it writes a page per recording instead, which opens offline in any browser, at most 10 MB: zoom, move,
     measure. Exit code 1 where a recording could not be read: it is named.
+
     Example: biopercept view S01.edf --html S01.html
     """
     from biopercept.viewing.files import Meant, ViewRequest, view
@@ -62,7 +63,7 @@ def view(
 
         def show(done: Viewed, n_recordings: int) -> None:
             if done.failure:
-                say(f"{done.title}: {done.failure}")
+                say(f"{done.title}: {without_name(done.failure, done.title)}")
             elif bar.disable:
                 say(f"{done.title}: {done.size / 1e6:.1f} MB", quiet=run.quiet)
             if done.note:

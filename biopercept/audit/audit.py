@@ -20,7 +20,7 @@ from biopercept.audit.design import (
     probe_sets,
     spread,
 )
-from biopercept.audit.model_outputs import FOLDER, ModelOutputs, fit_model, probe_folds, read_outputs
+from biopercept.audit.model_outputs import FOLDER, ModelOutputs, fit_model, probe_folds, read_outputs, require_scores
 from biopercept.audit.readings import (
     FEATURES,
     LATENTS,
@@ -44,7 +44,7 @@ from biopercept.results.plan import SETTINGS_FILES
 from biopercept.results.reading import write_result
 from biopercept.store.reading import open_store
 from biopercept.studies.plain import groups_by_subject
-from biopercept.training.engine import threads
+from biopercept.training.engine import engine_for, threads
 
 ProbeBegins = Callable[[str], None]
 """Called with the name of each group of probes as it begins."""
@@ -113,6 +113,9 @@ def audit(
     settings, scores and store do not fit each other.
 
     """
+    if request.model_scores is not None:
+        require_scores(request.model_scores)
+    engine_for(request.evaluation.device)  # one that is not there is refused before hours of work
     with open_store(request.evaluation.store) as store, threads(1):
         data = gather(store, request.evaluation, request.settings)
         if data.is_of_numbers and (request.fits or request.model_scores is not None):

@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from biopercept.audit.data import AuditData, FoldValues
 from biopercept.data.splits import K_FOLD, Fold
 from biopercept.data.windows import FloatArray
-from biopercept.errors import SettingsError
+from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.runs import FoldDone, RunFolder
 from biopercept.parallel import Work, run_jobs
 from biopercept.report.text import count, listed
 from biopercept.results.audit import LEAK, OK, Finding
-from biopercept.results.cross_validation import load_cross_validation
+from biopercept.results.cross_validation import CrossValidation, load_cross_validation
 from biopercept.results.reading import read_json, read_table
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.engine import engine_for, seed_for, threads
 from biopercept.training.fitting import fit_perceiver_io
 from biopercept.training.loop import FitRequest
+from biopercept.typed_values import path_meant
 
 if TYPE_CHECKING:
     from biopercept.data.batches import TokenSource
@@ -54,6 +55,17 @@ class ModelOutputs:
     probabilities: FloatArray
     fold: tuple[str, ...]
     training: Mapping[str, Sequence[str]]
+
+
+def require_scores(folder: Path) -> None:
+    """Refuse a folder that is no cross-validation. Raises StudyError, with those that are in it."""
+    if (folder / CrossValidation.FILE).is_file():
+        return
+    inside = [str(path.parent) for path in sorted(folder.glob(f"*/{CrossValidation.FILE}"))]
+    raise StudyError(
+        f"--model-scores {folder} holds no {CrossValidation.FILE}; give what cross-validate wrote"
+        f"{f', one of: {listed(inside)}' if inside else path_meant(folder)}"
+    )
 
 
 def read_outputs(folder: Path, data: AuditData) -> ModelOutputs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from biopercept.baselines.attention_networks import EcgTransformer, Informer, Perceiver, Transformer
 from biopercept.baselines.features import (
     fit_bagging,
@@ -18,6 +20,7 @@ from biopercept.baselines.late_fusion import fit_by_rule, fit_stacking, majority
 from biopercept.baselines.sensor_networks import CnnLateFusion, Hourglass, LongShortTermMemory
 from biopercept.data.windows import WindowTable
 from biopercept.errors import SettingsError
+from biopercept.resources import shipped_models
 from biopercept.training.fitting import Fitter, NetworkFitter, fit_perceiver_io, fitter_of_one_task
 from biopercept.typed_values import did_you_mean
 
@@ -68,6 +71,9 @@ def fitter_named(name: str) -> Fitter:
     if name not in MODELS:
         hint = f"; {', '.join(REGRESSORS)} predict a number" if name in REGRESSORS else ""
         near = did_you_mean(name, MODELS)
+        if name in shipped_models() or Path(name, "model.json").is_file():
+            hint = f"; {name} is a saved model, which evaluate scores on people whom it has not seen, and --start-from "
+            hint, near = hint + "begins with", ""
         raise SettingsError(f"model is {name!r}; allowed are {', '.join(MODELS)}{hint}{near}")
     return MODELS[name]
 

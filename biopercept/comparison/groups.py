@@ -59,6 +59,16 @@ def levels_of(participants: Path | Sequence[Participant], columns: Sequence[str]
     }
 
 
+def refuse_unlisted(levels: Levels, subjects: Sequence[str]) -> None:
+    """Refuse people whose group is not known. Raises StudyError."""
+    for column, group_of in levels.items():
+        if strangers := [subject for subject in subjects if subject not in group_of]:
+            raise StudyError(
+                f"participants.tsv does not list {listed(strangers)}, whose group --by {column} needs; add them there, "
+                "or leave them out with --exclude-subjects"
+            )
+
+
 def write_groups(folder: Path, levels: Levels, *, seed: int = 0, n_bootstrap: int = 2000) -> tuple[str, ...]:
     """Score groups in a finished folder of scores (of several tasks in each), write them, and return the warnings.
 
@@ -85,8 +95,7 @@ def score_groups(folder: Path, levels: Levels, *, seed: int = 0, n_bootstrap: in
     n_windows = np.array([scored.n_windows for scored in run.subjects])
     parts = []
     for column, group_of in levels.items():
-        if strangers := [subject for subject in subjects if subject not in group_of]:
-            raise StudyError(f"participants.tsv does not list {listed(strangers)}, whose group --by {column} needs")
+        refuse_unlisted({column: group_of}, subjects)
         group = np.array([group_of[subject] for subject in subjects])
         if len(set(group.tolist())) > MOST_GROUPS:
             raise SettingsError(

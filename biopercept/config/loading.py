@@ -35,7 +35,7 @@ from biopercept.results.plan import Origin, SettingsPlan, shown_value
 from biopercept.studies.structure import Study
 from biopercept.synonyms import synonym_of
 from biopercept.tasks import Task
-from biopercept.typed_values import closest, did_you_mean, parse_yaml_text, read_setting, read_yaml_text
+from biopercept.typed_values import closest, did_you_mean, parse_yaml_text, path_meant, read_setting, read_yaml_text
 from biopercept.version import __version__
 
 DEFAULT_PRESET = "general"
@@ -126,7 +126,11 @@ def load_config(
         _apply_override(override, sections, faults, "override")
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
-    config = _build(sections, faults)
+    try:
+        config = _build(sections, faults)
+    except SettingsError as fault:
+        _refuse_never_read(sections, purposes, str(fault))
+        raise
     if not config.tokens.features and _drop_planned_linear(sections, config):
         config = _build(sections, faults)
     if purposes:
@@ -304,6 +308,18 @@ def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose]
     _raise(faults)
 
 
+def _refuse_never_read(sections: Mapping[str, _Section], purposes: Sequence[Purpose], fault: str) -> None:
+    """Refuse what a command line sets wrongly and is never read there: that, and not its value, is the mistake."""
+    given = {f"{section}.{key}": one for section, values in sections.items() for key, one in values.items()}
+    names = [
+        name
+        for name, one in given.items()
+        if one.origin == "override" and name in fault and not may_read(name, purposes)
+    ]
+    if purposes:
+        _raise([f"{given[name].where}: {unread_sentence(name, purposes, Config())}" for name in names])
+
+
 def _tasks(store: Studies, purpose: Purpose) -> tuple[Task, ...]:
     """Return the tasks that are learnt: those named, or the usual one; without labels all there are.
 
@@ -345,12 +361,16 @@ def _layers(
     base = chosen
     if chosen == AUTO and name_or_file and plan is None:
         raise SettingsError(
-            f"the settings {AUTO!r} follow from a study or a store, and here is neither; {_presets_like('')}"
+            f"the settings {AUTO!r} follow from a study or a store, and here is neither (config show takes --store "
+            f"STORE); {_presets_like('')}"
         )
     if chosen not in (AUTO, *preset_names()):
         path = Path(chosen)
         if not path.is_file():
-            raise SettingsError(f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}")
+            raise SettingsError(
+                f"there is neither a preset nor a file called {chosen!r}; {_presets_like(chosen)}"
+                f"{'' if closest(chosen, preset_names()) else path_meant(path)}"
+            )
         content, lines = read_yaml_text(path, faults)
         base = str(content.pop(_PRESET_KEY, AUTO))
         origin: _Origin = "record" if VERSION_KEY in content else "file"
@@ -457,7 +477,8 @@ def _apply_override(override: str, sections: dict[str, _Section], faults: list[s
         return
     hints = _hints()
     if section not in hints:
-        faults.append(f"--set {override}: the section {section!r} is unknown{did_you_mean(section, hints)}")
+        hint = did_you_mean(section, hints) or f"; known are {', '.join(hints)}"
+        faults.append(f"--set {override}: the section {section!r} is unknown{hint}")
         return
     if not _is_known(section, setting, f"--set {override}", faults):
         return

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from biopercept.data.splits import Fold
+from biopercept.data.splits import TIME, Fold
 from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.folds import count_labels, read_run, require_same
@@ -52,6 +52,11 @@ def learning_curve(
     Raises SettingsError where the output is a file or holds something else, or as the cross-validations do. Raises
     StudyError, BusyError as the cross-validations do.
     """
+    if request.evaluation.split == TIME:
+        raise SettingsError(
+            "a learning curve is over people whose labels are used; with --split time the share of each person's own "
+            "time is evaluation.earlier_share of cross-validate"
+        )
     if request.folds_from is not None:  # before the first share is fitted, not when its turn comes
         for share in shares:
             require_same(request.folds_from, split=request.evaluation.split, label_share=share)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import Sessions
-from biopercept.data.splits import TIME, Fold
+from biopercept.data.splits import STUDY, TIME, Fold
 from biopercept.data.windows import FloatArray, IntArray
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.metrics import Bootstrap, score_subject
@@ -136,7 +136,7 @@ def plan_personal_curve(store: StudyStore, request: EvaluationRequest) -> Person
     """
     if request.model != "perceiver-io":
         raise SettingsError(f"personalise adapts perceiver-io; the model is {request.model}")
-    if request.evaluation.split == TIME:
+    if request.evaluation.split in (TIME, STUDY):
         raise SettingsError("personalise deals subjects into folds; set evaluation.split to k-fold or subject")
     if request.evaluation.missing_sensors != NONE:
         raise SettingsError(

@@ -41,6 +41,7 @@ from biopercept.tasks import Task
 from biopercept.training.checkpoint import Checkpoint
 from biopercept.training.engine import Engine
 from biopercept.training.objective import predict_windows
+from biopercept.typed_values import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,7 +184,9 @@ def tasks_of(checkpoint: Checkpoint, names: Sequence[str] | None, of_class: str 
     known = {task.name: task for task in checkpoint.tasks}
     for name in names or ():
         if name not in known:
-            raise SettingsError(f"the model predicts {', '.join(known)}, and not {name!r}; name one of these")
+            raise SettingsError(
+                f"the model predicts {', '.join(known)}, and not {name!r}; name one of these{did_you_mean(name, known)}"
+            )
     chosen = [known[name] for name in (known if names is None else names)]
     if of_class is None:
         return tuple(chosen)
@@ -192,8 +195,10 @@ def tasks_of(checkpoint: Checkpoint, names: Sequence[str] | None, of_class: str 
         classes = [
             f"{t.name}: {', '.join(t.classes)}" for t in known.values() if t.is_classification and not t.is_ordinal
         ]
+        names_of_classes = [name for t in known.values() for name in t.classes]
         raise SettingsError(
             f"the model has no class {of_class!r} whose odds could be explained; it has: {'; '.join(classes) or 'none'}"
+            f"{did_you_mean(of_class, names_of_classes)}"
         )
     return having
 

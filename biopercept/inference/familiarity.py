@@ -121,7 +121,9 @@ def _sensor_remarks(modalities: Sequence[str], recording: WindowedRecording) -> 
     absent, ignored = [m for m in modalities if m not in present], [m for m in present if m not in modalities]
     remarks = []
     if absent:
-        remarks.append(f"not in the recording, and the model was trained with it: {listed(absent)}")
+        remarks.append(
+            f"not in the recording, or not usable there, and the model was trained with it: {listed(absent)}"
+        )
     if ignored:
         remarks.append(f"not read, for the model was trained without it: {listed(ignored)}")
     return remarks

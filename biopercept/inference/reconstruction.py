@@ -34,6 +34,7 @@ from biopercept.training.checkpoint import require_features
 from biopercept.training.engine import Engine, engine_for
 from biopercept.training.pretraining import PretrainedModel, load_pretrained
 from biopercept.training.settings import MASKED
+from biopercept.typed_values import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -312,7 +313,10 @@ def _require_learnt(model: PretrainedModel, modality: str | None) -> None:
         )
     known = _known(model)
     if modality is not None and modality not in known:
-        raise CheckpointError(f"the network has not learnt to reconstruct {modality!r}; it knows {', '.join(known)}")
+        raise CheckpointError(
+            f"the network has not learnt to reconstruct {modality!r}; it knows {', '.join(known)}"
+            f"{did_you_mean(modality, known)}"
+        )
 
 
 def _known(model: PretrainedModel) -> list[str]:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import SettingsError
 from biopercept.tasks import CLASSIFICATION, Task
+from biopercept.typed_values import did_you_mean
 
 FloatArray = NDArray[np.float64]
 NONE, PAST, ALL = "none", "past", "all"
@@ -163,7 +164,9 @@ def shift_at(adapt: str, onset: FloatArray, seen_onset: FloatArray, seen: FloatA
 def require_adaptable(tasks: Sequence[Task], adapt: str) -> None:
     """Refuse an adaptation that is unknown, or of predictions that it has no meaning for. Raises SettingsError."""
     if adapt not in ADAPTATIONS:
-        raise SettingsError(f"--adapt is {adapt!r}; allowed are {', '.join(ADAPTATIONS)}")
+        raise SettingsError(
+            f"--adapt is {adapt!r}; allowed are {', '.join(ADAPTATIONS)}{did_you_mean(adapt, ADAPTATIONS)}"
+        )
     for task in tasks if adapt != NONE else ():
         if task.kind != CLASSIFICATION or len(task.classes) != 2:
             what = f"{len(task.classes)} classes" if task.kind == CLASSIFICATION else f"the kind {task.kind}"

@@ -163,8 +163,8 @@ def _unit_notes(known: Sequence[_Known]) -> list[str]:
             strange.setdefault((one.modality, one.unit), []).append(one.name)
     return [
         f"{listed(names)}: {f'unit {unit!r}' if unit else 'no unit'} in the file, which cannot be turned into"
-        f" {MODALITIES[modality].unit} for {modality}; not used until the study says it"
-        f" (signals: {{{names[0]}: {{unit: ...}}}})"
+        f" {MODALITIES[modality].unit} for {modality}; not used until somebody says it"
+        f" (--unit {names[0]}=UNIT; in a study signals: {{{names[0]}: {{unit: ...}}}})"
         for (modality, unit), names in strange.items()
     ]
 

@@ -90,6 +90,8 @@ def recordings_in(folder: Path) -> Listing:
             f"{folder.name or folder}: written by {' and '.join(makers)}, and no recordings; name the recordings, or a "
             "folder of them"
         )
+    if not (search.paths or search.n_files or search.outputs):
+        raise RecordingError(f"{folder.name or folder}: there is no file in the folder")
     if not search.paths:
         raise RecordingError(
             f"{folder.name or folder}: a folder that holds no recording of a known layout; {formats_text()}"

@@ -20,6 +20,7 @@ from biopercept.loaders.reading_process import read_apart
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
+from biopercept.typed_values import path_meant
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:(/|:)")  # a Path turns // into /
 
@@ -124,7 +125,7 @@ def _checked_kind(path: Path) -> str:
         kind = path.stat()
     except FileNotFoundError as fault:
         what = "a link that leads nowhere" if path.is_symlink() else "no such file or folder"
-        raise RecordingError(f"{path}: {what}") from fault
+        raise RecordingError(f"{path}: {what}{path_meant(path)}") from fault
     except OSError as fault:
         raise RecordingError(f"{path}: cannot be reached ({fault.strerror})") from fault
     except ValueError as fault:

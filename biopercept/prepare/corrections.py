@@ -48,6 +48,7 @@ from biopercept.recording import (
 )
 from biopercept.studies.labels import label_fault
 from biopercept.studies.loading import PlacedFile
+from biopercept.typed_values import path_meant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,7 +163,7 @@ def _files(source: Source) -> tuple[Path, ...]:
     if source.entry is not None:
         return tuple(file.path for file in source.entry.files)
     if not (source.path.exists() or wfdb_headers(source.path)):
-        raise RecordingError(f"{source.path}: no such file or folder")
+        raise RecordingError(f"{source.path}: no such file or folder{path_meant(source.path)}")
     return (source.path,)
 
 

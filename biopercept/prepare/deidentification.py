@@ -59,7 +59,10 @@ def deidentify(source: Path, target: Path, *, kept_texts: Sequence[str] = (), ke
     Raises RecordingError where the file is no EDF or BDF, or damaged. Raises OutputError where nothing can be written.
     """
     with source.open("rb") as stream:
-        if not is_edf(stream.read(8)):
+        first = stream.read(8)
+        if not first:
+            raise RecordingError(f"{source.name}: the file is empty (0 bytes)")
+        if not is_edf(first):
             raise RecordingError(
                 f"{source.name}: not EDF or BDF, the formats from whose files names are removed; export it as EDF"
             )

@@ -251,7 +251,7 @@ def recording_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
     for path in paths:
         if path.is_file() and path.stem in (*TABLES, "study") and is_study(path.parent):
             raise SettingsError(f"{path} is a table of a study and no recording; give the folder {path.parent}")
-    return without_parts(paths)
+    return without_parts(list(dict.fromkeys(paths)))
 
 
 def _every_source(paths: Sequence[Path]) -> Iterator[Source]:

@@ -39,6 +39,7 @@ from biopercept.prepare.reuse import (
     write_log,
 )
 from biopercept.prepare.sources import recording_of
+from biopercept.preprocessing.cleaning import signals_left_out
 from biopercept.preprocessing.derived import DEVICE_DISAGREES
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import cut_windows
@@ -68,7 +69,10 @@ class PrepareSummary:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return what a note in the log is too little for: whose labels lie beyond, whose heart rates disagree."""
+        """Return what a note in the log is too little for: whose labels lie beyond, whose heart rates disagree.
+
+        Signals that are not used are among them, each with the reason.
+        """
         lost, apart = (
             [row.title for row in self.rows if any(words in note for note in row.notes)]
             for words in (BEYOND, DEVICE_DISAGREES)
@@ -84,7 +88,7 @@ class PrepareSummary:
                 f"{DEVICE_DISAGREES} in {listed(apart)}: one of the two is wrong there; the notes in {self.log.name} "
                 "say by how much"
             )
-        return tuple(warnings)
+        return (*warnings, *signals_left_out([row.notes for row in self.rows if row.status in ("prepared", "reused")]))
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per recording: what became of it, with its windows and what was left out of them."""

@@ -19,7 +19,8 @@ Nothing is filled: a masked sample is NaN in every output.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,6 +59,8 @@ from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.variability import interval_series
 from biopercept.recording import Correction, FloatArray, Recording, Signal
 
+LEFT_OUT = ": left out, "
+"""In the note on a signal that is not used, between its name and the reason."""
 _LONGEST_WORDS = 160
 _MOST_AT_ONCE = 1 << 21
 """Samples of a signal that are cleaned at once to see what is left: 16 MB a copy, an hour of ECG at 500 Hz."""
@@ -121,7 +124,7 @@ def clean_recording(recording: Recording, settings: CleaningSettings | None = No
     for signal in recording.signals:
         reason = why_left_out(signal)
         if reason:
-            notes.append(f"{signal.name}: left out, {reason}.")
+            notes.append(f"{signal.name}{LEFT_OUT}{reason}.")
             continue
         one, its_notes = _clean_signal(signal, times, settings, log.of(signal))
         measured.append(one)
@@ -166,8 +169,9 @@ def why_left_out(signal: Signal) -> str:
     if modality.is_derived:
         return f"{modality.title} is computed here, not read from a file"
     if signal.unit != modality.unit:
+        unit = repr(signal.unit) if signal.unit else "not given"
         return (
-            f"its unit is {signal.unit or 'not given'!r} and {modality.title} needs {modality.unit!r} (say its unit: "
+            f"its unit is {unit} and {modality.title} needs {modality.unit!r} (say its unit: "
             "of a file alone with --unit NAME=UNIT, in a study under 'signals' in study.yaml)"
         )
     if not (math.isfinite(signal.sampling_rate) and signal.sampling_rate > 0) and signal.is_regular:
@@ -247,6 +251,19 @@ def _is_plainly_left(by_hand: ByHand, settings: CleaningSettings) -> bool:
     size = size_in_band(raw, signal.sampling_rate, *modality.band_hz, bridge_seconds=bridge)
     least = np.array([_usual_change(row) for row in raw]) * settings.in_band_share
     return bool((size > _PLAINLY * least).any())
+
+
+def signals_left_out(notes: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return which signals are not used and why, given the notes of each recording: each sentence once, the most first.
+
+    >>> signals_left_out([["EDA: left out, no unit."], ["EDA: left out, no unit.", "ECG: 1 % masked."]])
+    ('EDA: left out, no unit (in 2 of 2 recordings)',)
+    """
+    counts = Counter(note.rstrip(".") for each in notes for note in each if LEFT_OUT in note)
+    return tuple(
+        note if len(notes) == 1 else f"{note} (in {count} of {len(notes)} recordings)"
+        for note, count in counts.most_common()
+    )
 
 
 def _nothing_left(recording: Recording, notes: list[str]) -> str:

@@ -37,7 +37,9 @@ def print_audit(audit: Audit) -> None:
     from rich.console import Console
 
     whole = audit_table(audit)
-    narrow = Table(whole.title, whole.columns[:4], tuple(row[:4] for row in whole.rows), whole.numeric[:4])
+    names = {row.probe: row.score_name for row in audit.findings}
+    rows = tuple((*row[:4], names.get(row[0], "")) for row in whole.rows)
+    narrow = Table(whole.title, (*whole.columns[:4], "Score of"), rows, whole.numeric[:5])
     console = Console(markup=False, highlight=False, emoji=False)
     console.print(terminal_table(narrow))
     for row in audit.worst_first:

@@ -37,6 +37,7 @@ from biopercept.results.cross_validation import CrossValidation
 from biopercept.results.folder import folders_below
 from biopercept.results.predictions import Predictions, RecordingKey
 from biopercept.results.reading import ResultTable, read_settings, read_table
+from biopercept.typed_values import path_meant
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +102,7 @@ def study_files(folder: Path, given: Sequence[Path] = ()) -> StudyFiles:
         else:
             raise StudyError(
                 f"{path} is no store ({STORE_SUFFIX}), no study with {PARTICIPANTS} and no folder of 'explain'; "
-                "--with takes one of these"
+                f"--with takes one of these{path_meant(path)}"
             )
     for place in folders_below(folder):
         stores += sorted(place.glob(f"*{STORE_SUFFIX}"))

@@ -22,6 +22,7 @@ from biopercept.results.live import TABLE, LiveFolder, LiveSummary, load_live
 from biopercept.results.predictions import SUFFIX, PredictionFolder, RecordingKey, load_predictions
 from biopercept.results.reading import ResultTable, read_json, read_result, read_table
 from biopercept.results.reconstruction import Reconstruction
+from biopercept.typed_values import path_meant
 
 _DEEPEST = 3
 _MOST_FOLDERS = 5000
@@ -46,7 +47,15 @@ def load_results(folder: Path) -> Results:
     Raises StudyError where there is no such folder, nothing in it is a result, or a result is damaged.
     """
     if not folder.is_dir():
-        raise StudyError(f"there is no folder {folder}; give one that cross-validate, predict or demo has written")
+        if folder.is_file():
+            raise StudyError(
+                f"{folder} is a file; give a folder that cross-validate, predict or demo has written (a store is added "
+                "with --with)"
+            )
+        raise StudyError(
+            f"there is no folder {folder}; give one that cross-validate, predict or demo has written"
+            f"{path_meant(folder)}"
+        )
     by_kind: dict[str, list[Any]] = defaultdict(list)
     for path in folders_below(folder):
         name = path.relative_to(folder).as_posix() if path != folder else folder.resolve().name

@@ -45,6 +45,7 @@ from biopercept.store.prepared import (
     require_signal,
 )
 from biopercept.tasks import Task
+from biopercept.typed_values import path_meant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,9 +208,16 @@ def _open_file(path: Path) -> tuple[Any, NDArray[np.uint8]]:
     """Return the HDF5 file and the same bytes mapped into memory."""
     import h5py
 
+    from biopercept.studies.loading import is_study
+
     os.environ["HDF5_PLUGIN_PATH"] = ""  # no filter code may be loaded because a file asks for it
     if not path.exists():
-        raise StoreError(f"there is no store {path}; make it with 'biopercept prepare STUDY -o {path.name}'")
+        how = path_meant(path) or f"; make it with 'biopercept prepare STUDY -o {path.name}'"
+        raise StoreError(f"there is no store {path}{how}")
+    if is_study(path):
+        raise StoreError(
+            f"{path} is a study; prepare it first, with 'biopercept prepare {path} -o {path.resolve().name}.h5'"
+        )
     if not path.is_file():
         raise StoreError(f"{path} is not a file; give the .h5 file that 'prepare' wrote")
     try:

@@ -124,6 +124,8 @@ def _expression(pattern: str) -> tuple[re.Pattern[str], int]:
         else:
             pieces.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)")
             seen.add(name)
+    if stray := re.search("[{}]", _BRACES.sub("", pattern)):
+        raise StudyError(f"the pattern {pattern!r} has a {stray[0]} without its other half")
     if "participant" not in seen:
         raise StudyError(f"the pattern {pattern!r} has no {{participant}}: whose a file is must be in its name")
     return re.compile("".join([*pieces, re.escape(pattern[end:])])), pattern.count("/") + 1

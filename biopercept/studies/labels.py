@@ -37,10 +37,15 @@ def wanted_columns(tasks: Mapping[str, Task]) -> tuple[str, ...]:
 
 
 def labels_without_task(study: Study) -> tuple[str, ...]:
-    """Return the sentence on labels of a study that names no task; nothing where it names one or has no labels."""
+    """Return the sentence on a study that names no task, with the labels that it has; nothing where it names one."""
     labels = sorted({label for entry in study.entries for label in entry.labels})
-    if study.tasks or not labels:
+    if study.tasks:
         return ()
+    if not labels:
+        return (
+            f"{study.name} has no labels and its study.yaml names no task: it can be looked at and measured, and "
+            "nothing can be scored or learnt until it has both (events.tsv or conditions, and tasks in study.yaml)",
+        )
     return (
         f"{study.name} has labels ({listed(labels, 6)}) and its study.yaml names no task: nothing can be scored or "
         "learnt until it has tasks: with classes of these labels",

@@ -35,6 +35,7 @@ from biopercept.studies.plain import read_entries, read_participants
 from biopercept.studies.ratings import rated_signals, with_ratings
 from biopercept.studies.structure import Entry, Participant, Study, StudyFaults, StudyFile
 from biopercept.studies.tables import TABLES, table_in, table_like, told_once
+from biopercept.typed_values import path_meant
 
 BEYOND = "labelled intervals reach beyond the signals"
 _LATE_SECONDS = 1.0
@@ -67,6 +68,10 @@ def load_study(folder: Path) -> Study:
     if not is_folder(folder):
         near = f"; give its folder, {folder.parent}" if folder.is_file() and is_study(folder.parent) else ""
         near = "; a store is made of a study, and is none" if folder.suffix == ".h5" else near
+        if not folder.exists():
+            raise StudyError(
+                f"there is no folder {folder}; a study folder or a BIDS data set is needed{path_meant(folder)}"
+            )
         raise StudyError(f"{folder} is not a folder; a study folder or a BIDS data set is needed{near}")
     faults: list[str] = []
     if table_in(folder, "recordings") is not None:

@@ -15,6 +15,7 @@ from biopercept.results.predictions import RecordingKey
 from biopercept.store.prepared import safe_file_stem
 from biopercept.store.reading import StoredRecording, StudyStore, open_store
 from biopercept.tasks import Task
+from biopercept.typed_values import did_you_mean, not_among
 from biopercept.viewing.page import write_page
 from biopercept.viewing.predictions import PredictionSource
 from biopercept.viewing.pyramids import Place, sweep
@@ -152,9 +153,7 @@ def _chosen_stored(
     chosen = [one for one in store.recordings if _is_chosen(meant, one)]
     known = {one.subject for one in store.recordings}
     if strangers := sorted((set(meant.subjects or ()) | set(meant.excluded)) - known):
-        raise SettingsError(
-            f"no recording of subject {', '.join(strangers)} in {meant.path.name}; there are: {_some(sorted(known))}"
-        )
+        raise SettingsError(f"{meant.path.name} has no recording of subject {not_among(strangers, sorted(known))}")
     _refuse_none(meant, chosen, [one.key for one in store.recordings])
     _refuse_strangers(source, [_stored_key(one) for one in chosen])
     return chosen, places
@@ -184,7 +183,10 @@ def _is_meant(meant: Meant, key: str, names: RecordingKey) -> bool:
 
 def _refuse_none(meant: Meant, chosen: Sequence[object], titles: Sequence[str]) -> None:
     if not chosen:
-        raise SettingsError(f"no recording is called {meant.recording!r}; there are: {_some(titles)}")
+        raise SettingsError(
+            f"no recording is called {meant.recording!r}; there are: {_some(titles)}"
+            f"{did_you_mean(meant.recording or '', [word for title in titles for word in (title, *title.split())])}"
+        )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -99,7 +99,7 @@ def test_of_a_study_the_study_says_it(command: str, table: Path, tmp_path: Path)
         (("--unit", "GSR=mSi"), "--unit GSR=mSi: 'mSi' is no unit of eda; known are S, mS, uS, nS; did you mean mS?"),
         (("--unit", "odd=foo"), f"--unit odd=foo: 'foo' is no known unit; known are {ALL_UNITS}"),
         (("--signals", "units.yaml"), "units.yaml line 2: 'K' is no unit of eda; known are S, mS, uS, nS"),
-        (("--signals", "gone.yaml"), "gone.yaml cannot be read (No such file or directory)"),
+        (("--signals", "gone.yaml"), "there is no file gone.yaml"),
         (("--signals", "bad.yaml"), "bad.yaml line 2: unknown key 'signals.GSR.units'; did you mean unit?"),
     ],
 )
@@ -110,4 +110,4 @@ def test_what_cannot_be_read_is_refused(words: tuple[str, str], sentence: str, t
     (tmp_path / "bad.yaml").write_text("GSR:\n  units: uS\n")
     option, value = words
     result = run("inspect", table, option, tmp_path / value if value.endswith(".yaml") else value)
-    assert str(result.exception) == sentence
+    assert str(result.exception).replace(f"{tmp_path}/", "") == sentence

@@ -122,7 +122,7 @@ def test_channels_whose_unit_is_not_known_stand_in_study_yaml_as_comments(tmp_pa
     result = run("init", tmp_path / "study", data)
     assert result.exit_code == 0, result.output
     text = (tmp_path / "study" / "study.yaml").read_text()
-    assert "#   GSR: {modality: , unit: }  # its unit is 'not given'" in text
+    assert "#   GSR: {modality: , unit: }  # its unit is not given" in text
     uncommented = text.replace("# signals:", "signals:").replace("#   GSR: {modality: , unit: }", "  GSR: {unit: uS}")
     assert yaml.safe_load(uncommented)["signals"] == {"GSR": {"unit": "uS"}}
 

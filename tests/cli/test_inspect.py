@@ -40,7 +40,7 @@ def test_json_says_what_each_signal_is_and_whether_it_is_used(table: Path) -> No
     assert (eda["sampling_rate"], eda["missing_percent"], eda["recognised_by"]) == (50, 0, "label")
     assert (signals["ECG"]["is_used"], signals["ECG"]["reason"]) == (
         False,
-        "its unit is 'not given' and electrocardiogram needs 'mV' (say its unit: of a file alone with --unit "
+        "its unit is not given and electrocardiogram needs 'mV' (say its unit: of a file alone with --unit "
         "NAME=UNIT, in a study under 'signals' in study.yaml)",
     )
 

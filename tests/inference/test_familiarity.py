@@ -182,7 +182,7 @@ def test_sensors_that_are_absent_or_not_read_are_named(made: ModuleType, model: 
         masks={**recording.masks, "SpO2": recording.masks["EDA"]},
     )
     remarks = predict(changed, more, ENGINE).remarks
-    assert "not in the recording, and the model was trained with it: temp" in remarks
+    assert "not in the recording, or not usable there, and the model was trained with it: temp" in remarks
     assert "not read, for the model was trained without it: spo2" in remarks
 
 

@@ -195,7 +195,7 @@ def test_missing_samples_are_never_filled(everything: Recording) -> None:
     [
         ({"modality": "unknown"}, "what it measures was not recognised"),
         ({"unit": "V"}, "its unit is 'V' and skin conductance needs 'uS'"),
-        ({"unit": ""}, "its unit is 'not given' and"),
+        ({"unit": ""}, "its unit is not given and"),
         ({"sampling_rate": math.nan}, "its sampling rate is nan Hz"),
         ({"sampling_rate": 0.0}, "its sampling rate is 0.0 Hz"),
         ({"modality": "heart_rate", "unit": "bpm"}, "instantaneous heart rate is computed here, not read from a file"),
