@@ -17,8 +17,8 @@
   }
 
   function optionsOf(title, names, xName, width, isLast, key, shades) {
-    const ink = getComputedStyle(document.body).color;
-    const grid = { stroke: getComputedStyle(document.body).getPropertyValue("--line"), width: 1 };
+    const ink = "#1f2933"; // as on white; on a dark page the style turns the canvas, as it turns pictures
+    const grid = { stroke: "#e4e7eb", width: 1 };
     const axis = { stroke: ink, grid, ticks: grid, font: "12px system-ui, sans-serif" };
     const isRange = names.length === 2 && names[0].endsWith("lowest") && names[1].endsWith("highest");
     const lines = names.map((name, place) => ({
