@@ -346,8 +346,7 @@ def model_card_table(run: CrossValidation) -> Table:
         + (f" for each window of {run.window_seconds:g} s" if run.window_seconds else ""),
         "Inputs scaled": _NORMALISATIONS.get(run.normalisation, shown(run.normalisation)),
         "Fitted to": _fitted(run),
-        "Balanced accuracy": f"{estimate(run.balanced_accuracy)} (mean over {count(run.n_subjects, 'subject')}, 95 % "
-        f"bootstrap over subjects), worst subject {score(run.balanced_accuracy.worst)}",
+        "Balanced accuracy": _mean_words(run),
         "Guessing": f"{run.chance['dummy']:.3f} by the shares of the classes" if "dummy" in run.chance else "not kept",
         "AUROC": estimate(run.auroc),
         "Without a sensor": _fewer_sensors(run),
@@ -365,6 +364,13 @@ def model_card_table(run: CrossValidation) -> Table:
         else "none",
     }
     return card_table(f"Model card: {run.model}", rows)
+
+
+def _mean_words(run: CrossValidation) -> str:
+    accuracy = run.balanced_accuracy
+    how = "95 % bootstrap over subjects" if accuracy.ci95 else "no interval"
+    worst = f", worst subject {score(accuracy.worst)}" if run.n_subjects > 1 else ""
+    return f"{estimate(accuracy)} (mean over {count(run.n_subjects, 'subject')}, {how}){worst}"
 
 
 def card_table(title: str, rows: Mapping[str, str]) -> Table:

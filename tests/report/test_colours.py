@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex, to_rgb
 
 from biopercept.measures.around import HEART_RATE
 from biopercept.measures.averages import MeanCourse
-from biopercept.recording import Interval
+from biopercept.measures.recording import measured_and_cleaned
+from biopercept.recording import Interval, Recording, Signal
 from biopercept.report import drawing
 from biopercept.report.around import around_figure
 from biopercept.report.drawing import FAINT, GREEN, INK, LINES, colours
 from biopercept.report.layout import Head, Section
 from biopercept.report.layout import page_of as report_of
+from biopercept.report.recordings.body import overview_figure
 from biopercept.report.template import asset
 from biopercept.report.text import Table
 from biopercept.report.timelines import timeline_figure
@@ -70,6 +73,17 @@ def test_without_predictions_the_order_of_the_tasks_of_its_study_gives_the_colou
     assert drawn == [shades["walk"], shades["rest"]]
 
 
+def test_labels_on_the_page_of_measures_have_the_colours_of_the_tasks_of_their_study(figures: list[Any]) -> None:
+    labels = tuple(Interval(60.0 * place, 60.0, name) for place, name in enumerate(("amusement", "rest", "walk")))
+    warm = Signal.from_samples("TEMP", "temp", "degC", 4.0, np.full(720, 33.0))
+    _, clean = measured_and_cleaned(Recording("S1", "", "r", (warm,), labels), rows="whole")
+    for classes in (CLASSES, ()):
+        assert overview_figure(clean, classes) is not None
+        bars = [bar.get_facecolor()[0] for bar in figures.pop().axes[0].collections]
+        shades = colours(classes, ("amusement", "rest", "walk"))
+        assert [to_hex(bar) for bar in bars] == [shades[one.label][0] for one in labels]
+
+
 def test_curves_that_are_explored_have_the_colours_of_their_picture() -> None:
     windows = Predictions(
         classes=CLASSES, keys=(("S01", "", "r"),) * 2, onset=np.array([0.0, 10.0]), duration=np.full(2, 10.0),
@@ -89,8 +103,6 @@ def test_the_viewer_draws_channels_in_the_colours_of_every_other_page() -> None:
 
 def luminance(colour: Any) -> float:
     """Return the relative luminance of a colour after WCAG 2.2: "#rrggbb", or three numbers from 0 to 1."""
-    from matplotlib.colors import to_rgb
-
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(colour)]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
@@ -102,8 +114,6 @@ def contrast(one: Any, other: Any) -> float:
 
 def turned_dark(colour: Any) -> tuple[float, ...]:
     """Return a colour after invert(0.9) hue-rotate(180deg) of the Filter Effects module."""
-    from matplotlib.colors import to_rgb
-
     weights = np.array([0.213, 0.715, 0.072])
     turn = 2 * np.tile(weights, (3, 1)) - np.eye(3)
     inverted = 0.9 - 0.8 * np.array(to_rgb(colour))

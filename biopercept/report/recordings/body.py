@@ -53,8 +53,10 @@ _MOST_STRIPS = 20
 _COLUMNS = 500
 
 
-def overview_figure(clean: CleanRecording) -> Drawing | None:
+def overview_figure(clean: CleanRecording, classes: tuple[str, ...] = ()) -> Drawing | None:
     """Return every sensor over the whole recording, with what was found in it along the bottom.
+
+    ``classes`` are those of the study's tasks, in their order: a label has the colour that it has on every page.
 
     EEG has figures of its own: None where nothing else was recorded.
     """
@@ -66,7 +68,8 @@ def overview_figure(clean: CleanRecording) -> Drawing | None:
     if not strips:
         return None
     if clean.recording.intervals:
-        strips.insert(0, Strip("labels", np.empty(0), 1.0, 0.0, intervals=clean.recording.intervals))
+        labels = Strip("labels", np.empty(0), 1.0, 0.0, intervals=clean.recording.intervals, classes=classes)
+        strips.insert(0, labels)
     cut = f" The first {len(strips)} of {n} are drawn." if len(strips) < n else ""
     caption = (
         "Signals as cleaned and what was derived from them, lowest to highest value of each column; of several "
