@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bids_rules import faults
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
@@ -233,6 +234,7 @@ def test_rows_are_a_derivative_of_bids_with_their_units(study: Path, tmp_path: P
     rows = [row for path in tables for row in table(path, "\t")]
     plain = table(output / "features.csv")
     assert [float(row["onset"]) for row in rows] == [float(row["onset"]) for row in plain]
+    assert faults(top) == []
     assert {row["trial_type"] for row in rows} == {row["label"] or "n/a" for row in plain}
     name = next(name for name in plain[0] if name.endswith("rate_mean"))
     assert rows[0][name] == (f"{float(plain[0][name]):.6g}" if plain[0][name] else "n/a")
