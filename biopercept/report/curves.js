@@ -53,6 +53,10 @@
       const first = across.findIndex((value) => value >= x.min);
       state.place = state.place === null ? first : Math.min(Math.max(state.place + step, 0), across.length - 1);
       plots.forEach((plot) => plot.setCursor({ left: plot.valToPos(across[state.place], "x"), top: 10 }));
+      state.read.textContent = [plots[0], ...plots].flatMap((plot, n) => plot.series
+        .map((series, k) => [series.label, plot.data[k][state.place], k])
+        .filter(([, value, k]) => (n ? k > 0 : k === 0) && value !== null)
+        .map(([label, value]) => `${label} ${Number(value.toPrecision(4))}`)).join(", ");
     };
     const actions = {
       ArrowLeft: () => move(-1),
@@ -106,7 +110,10 @@
       box.setAttribute("aria-label", "Curves: drag to zoom, double click or Home shows all, arrows read off, + and - zoom");
       picture.after(box);
       const plots = drawn(link, box);
-      const state = { place: null };
+      const state = { place: null, read: document.createElement("p") };
+      state.read.className = "soft read";
+      state.read.setAttribute("role", "status");
+      box.append(state.read);
       box.addEventListener("keydown", (event) => onKey(event, plots, state));
       new ResizeObserver(() => {
         if (box.clientWidth) plots.forEach((plot) => plot.setSize({ width: box.clientWidth, height: plot.height }));
