@@ -99,6 +99,7 @@ const press = (key) => box.dispatchEvent(new KeyboardEvent("keydown", { key, bub
 setTimeout(() => {
   press("ArrowRight");
   press("ArrowRight");
+  for (const key of "+-----+") press(key);  // not beyond the ends
 }, 100);
 setTimeout(() => {
   document.title = JSON.stringify({
