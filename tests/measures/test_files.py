@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
 from biopercept.errors import SettingsError
+from biopercept.measures.files import FeaturesRequest, Pages, write_features
+from biopercept.prepare.recording import PrepareSettings
 from biopercept.resources import copy_sample_study
 
 
@@ -222,6 +224,18 @@ def test_parquet_without_its_library_names_the_line_that_installs_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     outcome = run(study, "-o", tmp_path / "out", "--format", "parquet")
     assert "pip install 'biopercept[parquet]'" in str(outcome.exception)
+
+
+def _classes_on_a_page(_: object, __: object, ___: object, path: Path, classes: tuple[str, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(", ".join(classes))
+
+
+def test_a_page_is_told_the_classes_of_its_study_in_their_order(study: Path, tmp_path: Path) -> None:
+    pages = Pages(_classes_on_a_page, lambda _, __: None)
+    write_features(FeaturesRequest((study,), PrepareSettings(), subjects=("S01",), pages=pages), tmp_path / "out")
+    [page] = (tmp_path / "out" / "pages").glob("*.html")
+    assert page.read_text() == "rest, stress"
 
 
 def test_rows_are_a_derivative_of_bids_with_their_units(study: Path, tmp_path: Path) -> None:

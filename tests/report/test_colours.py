@@ -56,6 +56,8 @@ def test_a_condition_has_the_colour_of_its_place_in_the_task_on_report_and_view_
     of_view = dict(json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])["colours"])
     assert {name: of_view[name] for name in CLASSES} == of_report
     assert of_view["walk"] not in of_report.values()
+    by_place = [shade for shade, _ in colours(("a", "b", "c")).values()]
+    assert [of_report[name] for name in CLASSES] == by_place  # and not by the alphabet
     early, late = (colours((), names) for names in (("walk", "rest"), ("rest", "walk")))  # of two recordings
     assert early == late
 
@@ -71,6 +73,19 @@ def test_without_predictions_the_order_of_the_tasks_of_its_study_gives_the_colou
     around_figure(courses, CLASSES)
     drawn = [line.get_color() for line in figures[0].axes[0].get_lines()[:2]]
     assert drawn == [shades["walk"], shades["rest"]]
+
+
+def test_windows_on_a_timeline_have_the_colours_of_their_classes(figures: list[Any]) -> None:
+    windows = Predictions(
+        classes=CLASSES, keys=(("S01", "", "r"),) * 2, onset=np.array([0.0, 10.0]), duration=np.full(2, 10.0),
+        label=("rest", "stress"), predicted=("stress", "rest"), probabilities=np.full((2, 3), 1 / 3),
+        quality=np.ones(2),
+    )  # fmt: skip
+    timeline_figure(windows, "t")
+    shades = {name: shade for name, (shade, _) in colours(CLASSES).items()}
+    bars = [bars for axes in figures[0].axes for bars in axes.collections if len(bars.get_paths())]
+    drawn = {to_hex(np.reshape(bar.get_facecolor(), (-1, 4))[0]) for bar in bars}
+    assert {shades["rest"], shades["stress"]} <= drawn and shades["amusement"] not in drawn
 
 
 def test_labels_on_the_page_of_measures_have_the_colours_of_the_tasks_of_their_study(figures: list[Any]) -> None:
