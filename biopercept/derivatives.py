@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from biopercept.errors import SettingsError, recording_title
-from biopercept.files import write_json, write_table, write_text
+from biopercept.files import guarded_cell, write_json, write_table, write_text
 from biopercept.version import __version__
 
 BIDS = "bids"
@@ -47,6 +47,8 @@ class Derivatives:
     ) -> Path:
         """Write the table of a recording and the JSON beside it, and return where.
 
+        To the JSON are added what BIDS recommends: the name of the task, and what the file holds.
+
         Raises SettingsError where two recordings have one name in BIDS. Raises OutputError where it cannot be written.
 
         Parameters
@@ -74,7 +76,12 @@ class Derivatives:
         target = self.folder / BIDS / path
         rows = zip(*([_cell(value) for value in values] for values in columns.values()), strict=True)
         write_table(target, tuple(columns), rows, delimiter="\t")
-        write_json(target.with_suffix(".json"), dict(sidecar))
+        about: dict[str, Any] = {
+            "TaskName": recording or "recording",
+            "Description": self.what[:1].upper() + self.what[1:],
+        }
+        about |= {name: _as_in_cells(text) for name, text in sidecar.items()}
+        write_json(target.with_suffix(".json"), about)
         return target
 
     def describe(self) -> None:
@@ -94,6 +101,13 @@ class Derivatives:
             f"{description['Name']}, made by biopercept {__version__}, as a BIDS derivative. For research; not a "
             "medical device.\n",
         )
+
+
+def _as_in_cells(about: Any) -> Any:
+    """Return what is said of a column, with its levels as they stand in the cells of a table."""
+    if not isinstance(about, Mapping) or "Levels" not in about:
+        return about
+    return {**about, "Levels": {guarded_cell(name): words for name, words in about["Levels"].items()}}
 
 
 def clear_derivatives(folder: Path) -> None:

@@ -23,7 +23,7 @@ from biopercept.errors import BioperceptError, CheckpointError
 from biopercept.resources import model_folder, sample_study, shipped_model, shipped_models
 from biopercept.training.checkpoint import load_model, load_start
 from biopercept.training.model_card import model_scores_sentence, scores_by_task
-from shipping.cards import SECTIONS
+from shipping.cards import SECTIONS, packaged_card
 from shipping.recipes import LARGEST_BYTES, LARGEST_BYTES_TOGETHER, RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,13 +55,17 @@ def test_the_card_says_what_a_stranger_must_know(name: str) -> None:
     model, training = shipped_model(name), shipped_model(name).description["training"]
     titles = re.findall(r"^## (.+)$", model.card, flags=re.M)
     assert [title for title in titles if title in SECTIONS] == list(SECTIONS)
-    assert {"Intended use", "What it predicts", "Data", "Scores", "Limits"} <= set(titles)
+    asked = {"Intended use", "Not for", "What it predicts", "What it reads", "Data", "Scores", "Limits"}
+    assert {*asked, "What is unknown", "People and privacy", "Model"} <= set(titles)
+    assert len(set(titles)) == len(titles)
     for scores in scores_by_task(training["scores"]).values():
         sentence = model_scores_sentence(scores)
         assert re.search(r"balanced accuracy 0\.\d+ \[0\.\d+, [01]\.\d+\]", sentence)
         assert sentence in model.card
         assert sentence in training["shipped"]["scored"]
         assert scores["fingerprint"]["store"] == training["store"]
+    [recipe] = [recipe for recipe in RECIPES if recipe.name == name]
+    assert model.card == packaged_card(recipe, model.folder.parent), "make models, or: python -m shipping . --cards"
     for word in ("Population: ", "Device: ", "Protocol: ", "Order of conditions: "):
         assert model.card.count(f"- {word}") == 1
     assert "clock-only: " in model.card or "clock-only" in str(training["shipped"]["audit"])

@@ -82,10 +82,11 @@ _COURSE_COLUMNS = {
 class Pages:
     """How a page of a recording, and one that lists several, are written: functions of a module.
 
-    The former is called where the recording is measured, so that its signals are sent to no other process.
+    The former is called where the recording is measured, so that its signals are sent to no other process; its last
+    argument are the classes of the study's tasks, in their order.
     """
 
-    write: Callable[[RecordingFeatures, CleanRecording, Measures, Path], None]
+    write: Callable[[RecordingFeatures, CleanRecording, Measures, Path, tuple[str, ...]], None]
     write_index: Callable[[Sequence[Measured], Path], object]
 
 
@@ -285,7 +286,8 @@ def _measured(work: tuple[FeaturesRequest, Path], source: Source) -> Measured:
     if request.pages is None:
         return Measured(source, features)
     whole = whole_recording(clean)
-    request.pages.write(features, clean, whole, folder / f"{source.key}.html")
+    classes = () if source.study is None else Task.classes_of(source.study.tasks.values())
+    request.pages.write(features, clean, whole, folder / f"{source.key}.html", classes)
     return Measured(source, features, whole=whole)
 
 

@@ -47,7 +47,7 @@ _SENSOR_COLUMNS = {
     "with_care": ("fraction", "share in which it is to be believed with care; in the rest it is not"),
     "stretches_lost": ("", "number of stretches whose index, the mean of the channels, is below 0.5"),
     "longest_lost": ("s", "length of the longest of them"),
-    "reason": ("", "what spoils most of it; empty where nothing does"),
+    "reason": ("", "what lowers its index most; empty where nothing does"),
     "reason_share": ("fraction", "share of the recording, over all channels, that it spoils"),
 }
 _HALF = 0.5
@@ -97,16 +97,20 @@ class RatedSignal:
                 for start, stop in runs_of(share >= SMALLEST_SHARE):
                     yield Run(self.name, channel, start, stop, reason, round(float(share[start:stop].mean()), 3))
 
+    def reasons(self) -> tuple[str, ...]:
+        """Return what spoils it, first what lowers the index most; what does not lower it is left out."""
+        lowers = {
+            name: float((share * (1.0 - self.quality.index)).sum()) for name, share in self.quality.shares.items()
+        }
+        return tuple(sorted((name for name, lost in lowers.items() if lost > 0), key=lambda name: -lowers[name]))
+
     def sensor(self) -> Sensor:
         """Return how the signal fared as a whole."""
         index = self.quality.index.mean(axis=0)
         lost = [stop - start for start, stop in runs_of(index < _HALF)]
         bands = [band_of(value, self.modality) for value in moving_mean(index, _MINUTE)]
         spoilt = {name: float(share.mean()) for name, share in self.quality.shares.items()}
-        lowers = {
-            name: float((share * (1.0 - self.quality.index)).sum()) for name, share in self.quality.shares.items()
-        }
-        worst = max(lowers, key=lambda name: lowers[name]) if lowers and max(lowers.values()) > 0 else ""
+        worst = next(iter(self.reasons()), "")
         return Sensor(
             signal=self.name,
             modality=self.modality,

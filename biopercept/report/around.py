@@ -10,7 +10,7 @@ import numpy as np
 
 from biopercept.measures.around import COURSE_UNITS, HEART_RATE, SKIN
 from biopercept.measures.averages import MeanCourse
-from biopercept.report.drawing import FAINT, INK, Drawing, colours, draw
+from biopercept.report.drawing import FAINT, INK, Drawing, FigureData, colours, draw
 from biopercept.report.text import count, shortened
 
 if TYPE_CHECKING:
@@ -48,7 +48,13 @@ def around_figure(courses: Sequence[MeanCourse], classes: Sequence[str] = ()) ->
         figure.supxlabel(textwrap.fill(caption, 140), x=0.01, ha="left", fontsize=7.5)
 
     height = _PANEL_INCHES * len(series) + 0.9
-    return draw("around", "What follows the events", caption, height, paint)
+    columns = ("series", "condition", "seconds from the event", "mean change", "low", "high", "subjects", "events")
+    rows = [
+        (one.series, one.condition, *(float(v) for v in values), one.n_subjects, one.n_events)
+        for one in courses
+        for values in zip(one.offsets, one.mean, one.low, one.high, strict=True)
+    ]
+    return draw("around", "What follows the events", caption, height, paint).with_data(FigureData(columns, tuple(rows)))
 
 
 def _line(axes: Axes, course: MeanCourse, colour: str, style: str) -> None:

@@ -17,8 +17,8 @@
   }
 
   function optionsOf(title, names, xName, width, isLast, key, shades) {
-    const ink = getComputedStyle(document.body).color;
-    const grid = { stroke: getComputedStyle(document.body).getPropertyValue("--line"), width: 1 };
+    const ink = "#1f2933"; // as on white; on a dark page the style turns the canvas, as it turns pictures
+    const grid = { stroke: "#e4e7eb", width: 1 };
     const axis = { stroke: ink, grid, ticks: grid, font: "12px system-ui, sans-serif" };
     const isRange = names.length === 2 && names[0].endsWith("lowest") && names[1].endsWith("highest");
     const lines = names.map((name, place) => ({
@@ -41,29 +41,40 @@
     };
   }
 
-  // Arrows read off the next value, plus and minus zoom, Home shows everything.
+  // Arrows read off the next value, plus and minus zoom, Home shows everything; what is read off stays in view.
   function onKey(event, plots, state) {
     const { scales: { x }, data: [across] } = plots[0];
-    const width = x.max - x.min;
+    const [first, last] = [across[0], across[across.length - 1]];
+    const point = () => plots.forEach((plot) => plot.setCursor({ left: plot.valToPos(across[state.place], "x"), top: 10 }));
+    const show = (from, width) => {
+      const whole = Math.min(width, last - first), min = Math.min(Math.max(from, first), last - whole);
+      plots.forEach((plot) => plot.setScale("x", { min, max: min + whole }));
+    };
     const zoom = (factor) => {
-      const middle = state.place === null ? (x.min + x.max) / 2 : across[state.place];
-      plots.forEach((plot) => plot.setScale("x", { min: middle - width * factor / 2, max: middle + width * factor / 2 }));
+      const width = (x.max - x.min) * factor;
+      show((state.place === null ? (x.min + x.max) / 2 : across[state.place]) - width / 2, width);
     };
     const move = (step) => {
-      const first = across.findIndex((value) => value >= x.min);
-      state.place = state.place === null ? first : Math.min(Math.max(state.place + step, 0), across.length - 1);
-      plots.forEach((plot) => plot.setCursor({ left: plot.valToPos(across[state.place], "x"), top: 10 }));
+      const inView = across.findIndex((value) => value >= x.min);
+      state.place = state.place === null ? inView : Math.min(Math.max(state.place + step, 0), across.length - 1);
+      const value = across[state.place];
+      if (value < x.min || value > x.max) show(value - (x.max - x.min) / 2, x.max - x.min);
+      state.read.textContent = [plots[0], ...plots].flatMap((plot, n) => plot.series
+        .map((series, k) => [series.label, plot.data[k][state.place], k])
+        .filter(([, number, k]) => (n ? k > 0 : k === 0) && number !== null)
+        .map(([label, number]) => `${label} ${Number(number.toPrecision(4))}`)).join(", ");
     };
     const actions = {
       ArrowLeft: () => move(-1),
       ArrowRight: () => move(1),
       "+": () => zoom(0.5),
       "-": () => zoom(2),
-      Home: () => plots.forEach((plot) => plot.setScale("x", { min: across[0], max: across[across.length - 1] })),
+      Home: () => show(first, last - first),
     };
     if (!actions[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     actions[event.key]();
+    if (state.place !== null) queueMicrotask(point); // once the scale has been set
   }
 
   function drawn(link, box) {
@@ -106,7 +117,10 @@
       box.setAttribute("aria-label", "Curves: drag to zoom, double click or Home shows all, arrows read off, + and - zoom");
       picture.after(box);
       const plots = drawn(link, box);
-      const state = { place: null };
+      const state = { place: null, read: document.createElement("p") };
+      state.read.className = "soft read";
+      state.read.setAttribute("role", "status");
+      box.append(state.read);
       box.addEventListener("keydown", (event) => onKey(event, plots, state));
       new ResizeObserver(() => {
         if (box.clientWidth) plots.forEach((plot) => plot.setSize({ width: box.clientWidth, height: plot.height }));

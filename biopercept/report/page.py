@@ -41,6 +41,7 @@ from biopercept.report.scores import (
 )
 from biopercept.report.study_sections import (
     StudyFiles,
+    cards_of_stores,
     data_card,
     people_section,
     people_words,
@@ -62,7 +63,7 @@ from biopercept.results.cross_validation import (
 )
 from biopercept.results.curves import LearningCurve, PersonalCurve
 from biopercept.results.explanation import Explanation
-from biopercept.results.folder import PrepareLog, Results, load_results, preparations_of
+from biopercept.results.folder import Results, load_results, preparations_of
 from biopercept.results.live import LiveFolder
 from biopercept.results.predictions import PredictionFolder, load_lines
 from biopercept.results.reading import ResultTable, read_result
@@ -177,7 +178,7 @@ def sections_of(results: Results, files: StudyFiles | None = None) -> tuple[Sect
         sections += explanation_sections(explanation, end)
     sections += [errors_section(reconstruction) for reconstruction in results.reconstructions]
     if results.logs:
-        sections.append(_preparation_section(results.logs))
+        sections.append(_preparation_section(results, files or StudyFiles()))
     if len(questions) == 1:
         sections += method_sections(questions[0], *ends[0])
     return tuple(sections)
@@ -187,8 +188,9 @@ def _study_sections(
     run: CrossValidation, files: StudyFiles, end: tuple[str, str], budget: PictureBudget
 ) -> list[Section]:
     """Return the people of a question and, where the store that was scored is at hand, its features and signals."""
-    people = files.participants_of(run)
-    sections, words = [people_section(run, people, end)], people_words(run, people)
+    scored = {subject.participant for subject in run.subjects}
+    people = files.participants_of(run.study, scored)
+    sections, words = [people_section(run, people, end)], people_words(scored, people)
     store = files.store_of(run)
     if store is None:
         return [*sections, cards_section(run, data_card(run, None, words), end)]
@@ -336,12 +338,15 @@ def audit_section(audit: Audit, number: int, validations: Sequence[CrossValidati
     return Section(f"audit-{number}", f"Audit: {audit.name}", (lead,), tables=(audit_table(audit),))
 
 
-def _preparation_section(logs: Sequence[PrepareLog]) -> Section:
+def _preparation_section(results: Results, files: StudyFiles) -> Section:
+    """Return how recordings were prepared, with the data card of each store that no scores of the page are of."""
+    logs, scored = results.logs, {run.fingerprint.get("store", "") for run in results.cross_validations}
     rows = [row for log in logs for row in preparations_of(log)]
     figure = missing_figure(rows)
     failed = [" ".join(part for part in row.key if part) for row in rows if row.is_failed]
     lead = f"{count(len(rows), 'recording')}, {len(failed)} failed{f': {listed(failed)}' if failed else ''}."
     tables = tuple(file_table(log.table, f"{log.name}: {count(len(log.table), 'recording')}") for log in logs)
+    tables += tuple(cards_of_stores(files, {log.table.path for log in logs}, scored))
     title, figures = "Preparation: what was kept and what was lost", (figure,) if figure else ()
     return Section("preparation", title, lead=(lead,), figures=figures, tables=tables)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biopercept.files import write_text
-from biopercept.report.drawing import BLUE, FAINT, Drawing, draw
+from biopercept.report.drawing import BLUE, FAINT, Drawing, FigureData, draw
 from biopercept.report.layout import Head, ReportWarning, Section, page_of
 from biopercept.report.text import NOT_DEFINED, Table, count, interval_text, shown
 from biopercept.results.reading import read_table
@@ -114,4 +114,7 @@ def _course(row: ReconstructedChannel, folder: Path, number: int) -> Drawing:
         f"From {row.made_from}; level of the {row.level_of}.{thinned} Compared with what was measured: {row.verdict}."
     )
     title = f"{shown(row.participant_id)} {shown(row.recording)}: {row.signal}, {shown(row.channel)}"
-    return draw(f"course-{number}", title, caption, 2.2, paint)
+    columns = ("time (minutes)", *(f"{label} ({row.unit})" for label in lines))
+    rows = zip(times[::every] / 60, *(values[::every] for values in lines.values()), strict=True)
+    data = FigureData(columns, tuple(rows), ((f"{row.signal} ({row.unit})", len(lines)),), (FAINT, BLUE))
+    return draw(f"course-{number}", title, caption, 2.2, paint).with_data(data)

@@ -47,7 +47,7 @@ def _overview(recordings: Sequence[RecordingQuality]) -> Section:
     drawn = "" if len(recordings) <= MOST_DRAWN else f" The first {MOST_DRAWN} recordings are drawn below."
     lead = (
         "Per cent of the time in whose minute around a rate of beats, breaths or skin responses is to be believed, and "
-        "believed with care, by the mean of the index; behind them stands what spoils most of the sensor. Variability "
+        "believed with care, by the mean of the index; behind them stands what lowers its index most. Variability "
         f"needs more than a rate.{drawn}"
     )
     return Section("sensors", "Subjects and sensors", lead=(lead,), tables=(sensor_table(recordings),))
@@ -95,18 +95,17 @@ def _lost_table(one: RecordingQuality) -> Table:
             "With care, %": f"{100 * sensor.with_care:.0f}",
             "Stretches lost": f"{sensor.stretches_lost}",
             "Longest": duration(sensor.longest_lost),
-            "What spoils it, % of the time": _spoilt(signal),
+            "What spoils it most, % of the time": _spoilt(signal),
         }
         for signal, sensor in zip(one.signals, one.sensors(), strict=True)
     ]
-    words = ("Sensor", "What spoils it, % of the time")
+    words = ("Sensor", "What spoils it most, % of the time")
     return Table.of(f"{count(len(rows), 'sensor')} of {one.title}", rows, words)
 
 
 def _spoilt(signal: RatedSignal) -> str:
     shares = {name: 100 * float(share.mean()) for name, share in signal.quality.shares.items()}
-    most = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
-    return listed([f"{name} {shares[name]:.2g}" for name in most], _MOST_WORDS) or "nothing"
+    return listed([f"{name} {shares[name]:.2g}" for name in signal.reasons()], _MOST_WORDS) or "nothing"
 
 
 def strips_figure(one: RecordingQuality) -> Drawing:

@@ -26,30 +26,10 @@
   }, { rootMargin: "-64px 0px -40% 0px" });
   for (const anchor of links.keys()) observer.observe(document.getElementById(anchor));
 
-  // A picture is taken away as it stands in the page, and a table as its cells are read.
+  // A picture is taken away as it stands in the page.
   for (const link of document.querySelectorAll("a[data-svg]")) {
     link.href = link.closest("figure").querySelector("img").src;
     link.hidden = false;
-  }
-  const quoted = (text) => {
-    const safe = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? `'${text}` : text;
-    return /[",\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
-  };
-  for (const table of document.querySelectorAll("main table")) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "take";
-    button.textContent = "Table (CSV)";
-    const title = table.parentElement.getAttribute("aria-label");
-    button.setAttribute("aria-label", `Table (CSV): ${title}`);
-    button.addEventListener("click", () => {
-      const lines = [...table.rows].map((row) => [...row.cells].map((cell) => quoted(cell.textContent.trim())).join(","));
-      const link = document.createElement("a");
-      link.download = `${title.replace(/[^A-Za-z0-9]+/g, "-").slice(0, 60)}.csv`;
-      link.href = `data:text/csv;charset=utf-8,${encodeURIComponent(`${lines.join("\n")}\n`)}`;
-      link.click();
-    });
-    table.parentElement.after(button);
   }
 
   // Closed tables are opened before the page is printed, as paper has no click, and closed again.

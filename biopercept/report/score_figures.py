@@ -123,9 +123,9 @@ def subjects_figure(run: CrossValidation) -> Drawing:
     undefined = len(run.subjects) - len(rows)
     left = f" {count(undefined, 'subject')} without a defined score not drawn." if undefined else ""
     caption = (
-        f"{run.model}: every subject as scored when held out, n = {len(rows)} subjects, "
-        f"{count(run.n_windows, 'window')}; "
-        f"mean {estimate(run.balanced_accuracy)}, the band is its 95 % bootstrap interval over subjects.{left}"
+        f"{run.model}: every subject as scored when held out, {count(len(rows), 'subject')}, "
+        f"{count(run.n_windows, 'window')}; mean {estimate(run.balanced_accuracy)}, "
+        f"{'the band is its 95 % bootstrap interval over subjects' if ci95 else 'without an interval'}.{left}"
     )
     height = 1.3 + 0.19 * min(max(len(rows), 3), _MOST_ROWS)
     data = FigureData(("subject", "balanced accuracy"), tuple((s.participant, s.balanced_accuracy) for s in rows))

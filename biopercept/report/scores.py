@@ -30,7 +30,7 @@ from biopercept.results.cross_validation import (
 from biopercept.results.groups import GROUP_WORDS, Groups
 from biopercept.results.plan import SettingsPlan, shown_value
 from biopercept.results.reading import Estimate
-from biopercept.version import INTENDED_USE
+from biopercept.version import INTENDED_USE, NOT_FOR
 
 CHANCE = {"majority": "Chance: majority (accuracy)", "dummy": "Chance: class fractions"}
 """Headings of the chance levels that a cross-validation measures."""
@@ -344,23 +344,33 @@ def model_card_table(run: CrossValidation) -> Table:
         "Model": _what(run),
         "Predicts": f"one of {', '.join(map(shown, run.classes))}"
         + (f" for each window of {run.window_seconds:g} s" if run.window_seconds else ""),
-        "Inputs scaled": normalisation(run),
+        "Inputs scaled": _NORMALISATIONS.get(run.normalisation, shown(run.normalisation)),
         "Fitted to": _fitted(run),
-        "Balanced accuracy": f"{estimate(run.balanced_accuracy)} (mean over {count(run.n_subjects, 'subject')}, 95 % "
-        f"bootstrap over subjects), worst subject {score(run.balanced_accuracy.worst)}",
+        "Balanced accuracy": _mean_words(run),
+        "Guessing": f"{run.chance['dummy']:.3f} by the shares of the classes" if "dummy" in run.chance else "not kept",
         "AUROC": estimate(run.auroc),
         "Without a sensor": _fewer_sensors(run),
         "Groups of people": _groups(run),
         "Probabilities": _probabilities(run),
         "Made with": ", ".join(f"{name} {value}" for name, value in made.items()) or "not stated",
+        "Weights": "none kept: a cross-validation scores the networks of its folds (train keeps one, with its own card)"
+        if run.external is None
+        else f"SHA-256 {run.external.weights_sha256}",
         "Use": INTENDED_USE,
-        "Not known": "other people, devices, protocols and stressors than those of the study; how often it would be "
-        "wrong in a day of ordinary life",
+        "Not for": " ".join(NOT_FOR),
+        "Not known": "other people, devices, protocols and stressors than those of the study",
         "Warnings": f"{count(len(run.warnings), 'warning')} of this run, among those on top of this page"
         if run.warnings
         else "none",
     }
     return card_table(f"Model card: {run.model}", rows)
+
+
+def _mean_words(run: CrossValidation) -> str:
+    accuracy = run.balanced_accuracy
+    how = "95 % bootstrap over subjects" if accuracy.ci95 else "no interval"
+    worst = f", worst subject {score(accuracy.worst)}" if run.n_subjects > 1 else ""
+    return f"{estimate(accuracy)} (mean over {count(run.n_subjects, 'subject')}, {how}){worst}"
 
 
 def card_table(title: str, rows: Mapping[str, str]) -> Table:
@@ -406,7 +416,8 @@ def _signed(difference: float | None, ci95: tuple[float, float] | None) -> str:
 
 def _probabilities(run: CrossValidation) -> str:
     how = "not calibrated" if run.calibration is None else f"calibrated ({run.calibration.method})"
-    return f"{how}; Brier score {score(run.brier)}, calibration error {score(run.ece)} over all windows"
+    brier, error = with_interval(run.brier, run.brier_ci95), with_interval(run.ece, run.ece_ci95)
+    return f"{how}; Brier score {brier}, calibration error {error} over all windows"
 
 
 def number_table(validations: Sequence[NumberValidation]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -34,9 +34,10 @@ from biopercept.report.text import (
     with_interval,
 )
 from biopercept.results.cross_validation import CrossValidation
-from biopercept.results.folder import folders_below
+from biopercept.results.folder import LOG_SUFFIX, folders_below
 from biopercept.results.predictions import Predictions, RecordingKey
 from biopercept.results.reading import ResultTable, read_settings, read_table
+from biopercept.tasks import Task
 from biopercept.typed_values import path_meant
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ _STUDY = "study.yaml"
 _MOST_LEVELS = 8
 _NO_STORE = "not known here: the store that was scored is not in this folder (report --with STORE)"
 _MOST_BARS = 20
+_NOT_WRITTEN = {
+    "How people were found, their consent, who set the labels, and when": "not known here beyond the content above and "
+    "what it asks to cite",
+}
 _ID = "participant_id"
 
 
@@ -75,15 +80,14 @@ class StudyFiles:
             store.close()
         return None
 
-    def participants_of(self, run: CrossValidation) -> ResultTable | None:
-        """Return the table that has every scored person, of the study of that name where it says its name."""
-        people = {subject.participant for subject in run.subjects}
+    def participants_of(self, study: str, people: Collection[str]) -> ResultTable | None:
+        """Return the table that has each of these people, of the study of that name where it says its name."""
         for path in self.participants:
             name = str(_name_of(path.with_name(_STUDY)))
-            if run.study and name and name != run.study:
+            if study and name and name != study:
                 continue
             table = read_table(path)
-            if table.has("participant_id") and people <= set(table.texts("participant_id")):
+            if table.has("participant_id") and set(people) <= set(table.texts("participant_id")):
                 return table
         return None
 
@@ -123,7 +127,8 @@ def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[
 
     ``end`` are the ends of the section's anchor and title.
     """
-    columns = _shown_columns(run, people)
+    scored = {subject.participant for subject in run.subjects}
+    columns = _shown_columns(scored, people)
     order = sorted({key[0] for key in run.predictions.keys})
     about = {} if people is None else dict(zip(people.texts(_ID), people.rows, strict=True))
     rows = []
@@ -138,7 +143,7 @@ def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[
             row[f"{shown(label)}: windows"] = f"{n:,}"
             row[f"{shown(label)}: min"] = f"{minutes:.1f}"
         rows.append(row)
-    lead = [_totals(run), *people_words(run, people)]
+    lead = [_totals(run), *people_words(scored, people)]
     title = f"{count(len(rows), 'scored subject')}: windows of each true class, and the minutes that they cover"
     return Section(
         f"people{end[0]}",
@@ -148,13 +153,15 @@ def people_section(run: CrossValidation, people: ResultTable | None, end: tuple[
     )
 
 
-def people_words(run: CrossValidation, people: ResultTable | None) -> tuple[str, ...]:
-    """Return a sentence on age, sex and the like of those scored, for each column that says something of a group."""
-    return () if people is None else tuple(_summary(people, run, name) for name in _shown_columns(run, people))
+def people_words(subjects: Collection[str], people: ResultTable | None) -> tuple[str, ...]:
+    """Return a sentence on age, sex and the like of subjects, for each column that says something of a group."""
+    return (
+        () if people is None else tuple(_summary(people, subjects, name) for name in _shown_columns(subjects, people))
+    )
 
 
-def _shown_columns(run: CrossValidation, people: ResultTable | None) -> tuple[str, ...]:
-    return () if people is None else tuple(c for c in people.columns if c != _ID and _is_shown(people, run, c))
+def _shown_columns(subjects: Collection[str], people: ResultTable | None) -> tuple[str, ...]:
+    return () if people is None else tuple(c for c in people.columns if c != _ID and _is_shown(people, subjects, c))
 
 
 def _heading(name: str) -> str:
@@ -162,10 +169,9 @@ def _heading(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _values(people: ResultTable, run: CrossValidation, name: str) -> list[str]:
-    scored = {subject.participant for subject in run.subjects}
+def _values(people: ResultTable, subjects: Collection[str], name: str) -> list[str]:
     pairs = zip(people.texts(_ID), people.texts(name), strict=True)
-    return [value.strip() for person, value in pairs if person in scored and value.strip() not in ("", "n/a")]
+    return [value.strip() for person, value in pairs if person in subjects and value.strip() not in ("", "n/a")]
 
 
 def _numbers(values: Sequence[str]) -> list[float] | None:
@@ -175,16 +181,16 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
         return None
 
 
-def _is_shown(people: ResultTable, run: CrossValidation, name: str) -> bool:
+def _is_shown(people: ResultTable, subjects: Collection[str], name: str) -> bool:
     """Return whether a column says something of a group: numbers, or few words; free text may name a person."""
-    values = _values(people, run, name)
+    values = _values(people, subjects, name)
     most = min(_MOST_LEVELS, max(2, len(values) // 2))
     return bool(values) and (_numbers(values) is not None or len(set(values)) <= most)
 
 
-def _summary(people: ResultTable, run: CrossValidation, name: str) -> str:
-    values = _values(people, run, name)
-    unknown = f", unknown of {len(run.subjects) - len(values)}" if len(values) < len(run.subjects) else ""
+def _summary(people: ResultTable, subjects: Collection[str], name: str) -> str:
+    values = _values(people, subjects, name)
+    unknown = f", unknown of {len(subjects) - len(values)}" if len(values) < len(subjects) else ""
     numbers = _numbers(values)
     if numbers is not None and len(set(values)) > 2:
         sd = f", SD {stdev(numbers):.1f}" if len(numbers) > 1 else ""
@@ -226,37 +232,107 @@ def data_card(run: CrossValidation, store: StudyStore | None, people: Sequence[s
     ----------
     T. Gebru et al., "Datasheets for Datasets", Communications of the ACM 64(12), 2021, doi:10.1145/3458723.
     """
-    about = {} if store is None else store.about
-    missing = _NO_STORE if store is None else "not stated ({}: in study.yaml, then prepare again)"
-    stated = {
-        key: shown(" ".join(about[key].split())) if about.get(key) else missing.format(key)
-        for key in ("description", "licence", "citation")
-    }
-    left_out = [f"{shown(reason)}: {n:,}" for reason, n in run.n_windows_left_out.items() if n]
+    known = "" if store is None else f" of {len({recording.subject for recording in store.recordings}):,} in the store"
+    task = None if store is None else store.tasks.get(run.task)
     rows = {
         "Study": shown(run.study) or "not stated",
-        "Content": stated["description"],
-        "Licence": stated["licence"],
-        "To cite": stated["citation"],
-        "People": _people_line(run, store, people),
-        "Recordings": _NO_STORE if store is None else _recordings_line(store),
-        "Signals": _NO_STORE if store is None else _signals_line(store),
-        "Labels": f"task {shown(run.task)}: {', '.join(map(shown, run.classes))}",
+        **_about_rows(store),
+        "People": f"{run.n_subjects:,} scored{known}. {_groups_of(people)}",
+        **_store_rows(store),
+        "Labels": f"task {shown(run.task)}: {', '.join(map(shown, run.classes)) if task is None else _meaning(task)}",
         "Windows scored": _windows_line(run),
-        "Windows left out": "; ".join(left_out) or "none",
-        "Corrected by hand": _NO_STORE if store is None else _corrections_line(store),
-        "Prepared with": _NO_STORE if store is None else f"biopercept {store.biopercept_version}",
-        "How people were found, and their consent; who set the labels, and how": "as far as its content says"
-        if about.get("description")
-        else missing.format("description"),
+        "Windows left out": _left_out(run.n_windows_left_out),
+        "Fingerprint of the store": run.fingerprint.get("store") or "not stated",
+        **_NOT_WRITTEN,
     }
     return card_table(f"Data card: {shown(run.study or run.task)}", rows)
 
 
-def _people_line(run: CrossValidation, store: StudyStore | None, people: Sequence[str]) -> str:
-    known = "" if store is None else f" of {len({recording.subject for recording in store.recordings}):,} in the store"
-    groups = " ".join(people) or "Age, sex and the like: not stated (columns of participants.tsv)."
-    return f"{run.n_subjects:,} scored{known}. {groups}"
+def store_card(store: StudyStore, people: Sequence[str] = ()) -> Table:
+    """Return the data card of a prepared study that nothing was scored on: as :func:`data_card`, of all its people."""
+    left_out: Counter[str] = Counter()
+    for recording in store.recordings:
+        left_out.update(recording.left_out)
+    n_labelled = sum(int(recording.windows.is_labelled.sum()) for recording in store.recordings)
+    size = f"of {store.window_length_seconds:g} s, one every {store.step_seconds:g} s"
+    rows = {
+        "Study": shown(store.name) or "not stated",
+        **_about_rows(store),
+        "People": f"{len({r.subject for r in store.recordings}):,}. {_groups_of(people)}",
+        **_store_rows(store),
+        "Labels": "; ".join(f"task {shown(task.name)}: {_meaning(task)}" for task in store.tasks.values()) or "none",
+        "Labelled windows": f"{n_labelled:,} {size}",
+        "Windows left out": _left_out(left_out),
+        "Fingerprint of the store": store.fingerprint(),
+        **_NOT_WRITTEN,
+    }
+    return card_table(f"Data card: {shown(store.name or store.path.name)}", rows)
+
+
+def cards_of_stores(files: StudyFiles, logs: Collection[Path], scored: Collection[str]) -> list[Table]:
+    """Return the card of each store that lies beside one of the logs, but those whose fingerprint is ``scored``."""
+    from biopercept.store.reading import open_store
+
+    cards = []
+    for path in files.stores:
+        if path.with_name(f"{path.stem}{LOG_SUFFIX}") not in logs:
+            continue
+        try:
+            store = open_store(path)
+        except BioperceptError:  # of another version, or damaged: its log stands on the page, its card cannot
+            continue
+        with store:
+            if store.fingerprint() not in scored:
+                subjects = {recording.subject for recording in store.recordings}
+                people = files.participants_of(store.name, subjects)
+                cards.append(store_card(store, people_words(subjects, people)))
+    return cards
+
+
+def _about_rows(store: StudyStore | None) -> dict[str, str]:
+    about = {} if store is None else store.about
+    missing = _NO_STORE if store is None else "not stated ({}: in study.yaml, then prepare again)"
+    titles = {"description": "Content", "licence": "Licence", "citation": "To cite"}
+    return {
+        title: shown(" ".join(about[key].split())) if about.get(key) else missing.format(key)
+        for key, title in titles.items()
+    }
+
+
+def _store_rows(store: StudyStore | None) -> dict[str, str]:
+    if store is None:
+        return dict.fromkeys(("Recordings", "Signals", "Corrected by hand", "Prepared with"), _NO_STORE)
+    return {
+        "Recordings": _recordings_line(store),
+        "Signals": _signals_line(store),
+        "Corrected by hand": _corrections_line(store),
+        "Prepared with": f"biopercept {store.biopercept_version}",
+    }
+
+
+def _groups_of(people: Sequence[str]) -> str:
+    return " ".join(people) or "Age, sex and the like: not stated (columns of participants.tsv)."
+
+
+def _meaning(task: Task) -> str:
+    """Return what a task predicts and from which labels of the study.
+
+    >>> _meaning(Task("stress", classes={"rest": ("baseline", "relax"), "stress": ("stress",)}, ignore=("break",)))
+    'rest (labels: baseline, relax), stress; ignored: break'
+    """
+    ignored = f"; ignored: {', '.join(map(shown, task.ignore))}" if task.ignore else ""
+    if not task.is_classification:
+        return f"a number, {shown(task.quantity)}"
+    of_signal = f", from the signal {shown(task.signal)}" if task.signal else ""
+    names = [
+        shown(name) if labels in ((), (name,)) else f"{shown(name)} (labels: {', '.join(map(shown, labels))})"
+        for name, labels in task.classes.items()
+    ]
+    return f"{', '.join(names)}{of_signal}{ignored}"
+
+
+def _left_out(numbers: Mapping[str, int]) -> str:
+    return "; ".join(f"{shown(reason)}: {n:,}" for reason, n in numbers.items() if n) or "none"
 
 
 def _recordings_line(store: StudyStore) -> str:

@@ -1,4 +1,5 @@
-// Tables that a click or a key on a heading sorts: rising, falling, and back to the order of the page.
+// Tables that a click or a key on a heading sorts: rising, falling, and back to the order of the page. Each can be taken
+// away as its cells are read.
 "use strict";
 (() => {
   const SECONDS = { ms: 0.001, s: 1, min: 60, h: 3600 };
@@ -44,6 +45,27 @@
         body.append(...(order ? sorted(original, column, order === "ascending" ? 1 : -1) : original));
       });
     });
+  }
+
+  const quoted = (text) => {
+    const safe = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? `'${text}` : text;
+    return /[",\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
+  };
+  for (const table of document.querySelectorAll("main .scroll table")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "take";
+    button.textContent = "Table (CSV)";
+    const title = table.parentElement.getAttribute("aria-label");
+    button.setAttribute("aria-label", `Table (CSV): ${title}`);
+    button.addEventListener("click", () => {
+      const lines = [...table.rows].map((row) => [...row.cells].map((cell) => quoted(cell.textContent.trim())).join(","));
+      const link = document.createElement("a");
+      link.download = `${title.replace(/[^A-Za-z0-9]+/g, "-").slice(0, 60)}.csv`;
+      link.href = `data:text/csv;charset=utf-8,${encodeURIComponent(`${lines.join("\n")}\n`)}`;
+      link.click();
+    });
+    table.parentElement.after(button);
   }
 
   document.querySelectorAll("table[data-sort]").forEach(sortable);

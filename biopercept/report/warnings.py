@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from biopercept.report.layout import ReportWarning
 from biopercept.report.scores import estimate, other_split, pooled
-from biopercept.report.text import count, listed, score
+from biopercept.report.text import count, listed, score, shown
 from biopercept.results.audit import Audit
 from biopercept.results.cross_validation import CrossValidation, NumberValidation
 from biopercept.results.curves import LearningCurve, PersonalCurve
@@ -17,6 +19,7 @@ from biopercept.results.groups import Groups
 from biopercept.results.predictions import PredictionFolder
 from biopercept.results.reading import FEW_SUBJECTS
 
+_Run = TypeVar("_Run", bound=CrossValidation | NumberValidation)
 K_FOLD = "k-fold"
 """How every audit divides people."""
 _SMALL_SPREAD = 0.03
@@ -42,25 +45,48 @@ def _light(text: str) -> ReportWarning:
 
 def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
     """Return every warning about a folder of results, the grave ones first, each once."""
-    warnings = [*_of_probes(results.cross_validations), *_of_files(results.cross_validations)]
-    for run in results.cross_validations:
-        warnings += [*_of_protocol(run), *_of_scores(run)]
-    warnings += _of_audits(results)
+    warnings = [*_of_validations(results.cross_validations), *_of_audits(results)]
     warnings += [
         ReportWarning(_is_grave(text), text) for comparison in results.comparisons for text in comparison.cautions
     ]
     warnings += _of_curves(results)
     warnings += [*_of_comparison(results.cross_validations), *_of_failures(results)]
-    warnings += _of_numbers(results.number_validations)
+    for numbers in _by_study(results.number_validations):
+        warnings += _of_study(numbers, results.number_validations, _of_numbers(numbers))
     warnings += _of_predictions(results.predictions)
     done = [(one.name, one.warnings) for one in results.explanations]
     done += [(one.name, one.warnings) for one in results.reconstructions]
     warnings += [_light(f"{words[:1].upper()}{words[1:]} ({name}).") for name, of_one in done for words in of_one]
-    for run in results.cross_validations:
-        warnings += _of_groups(run.groups, run.model)
-    for numbers in results.number_validations:
-        warnings += _of_groups(numbers.groups, numbers.model)
+    for runs in _by_study([*results.cross_validations, *results.number_validations]):
+        of_groups = [warning for run in runs for warning in _of_groups(run.groups, run.model)]
+        warnings += _of_study(runs, [*results.cross_validations, *results.number_validations], of_groups)
     return tuple(sorted(dict.fromkeys(warnings), key=lambda warning: not warning.is_grave))
+
+
+def _of_validations(validations: Sequence[CrossValidation]) -> Iterator[ReportWarning]:
+    """Give what is to be said of cross-validations, with the study in front where they are of several."""
+    for runs in _by_study(validations):
+        warnings = [*_of_probes(runs), *_of_files(runs)]
+        for run in runs:
+            warnings += [*_of_protocol(run), *_of_scores(run)]
+        yield from _of_study(runs, validations, warnings)
+
+
+def _by_study(validations: Sequence[_Run]) -> list[list[_Run]]:
+    studies = dict.fromkeys(run.study for run in validations)
+    return [[run for run in validations if run.study == study] for study in studies]
+
+
+def _of_study(
+    runs: Sequence[CrossValidation | NumberValidation],
+    validations: Sequence[CrossValidation | NumberValidation],
+    warnings: Iterable[ReportWarning],
+) -> list[ReportWarning]:
+    """Return warnings of ``runs``, all of one study, with its name in front where ``validations`` are of others too."""
+    study = shown(runs[0].study)
+    if not study or len({run.study for run in validations}) == 1:
+        return list(warnings)
+    return [replace(warning, text=f"{study}: {warning.text}") for warning in warnings]
 
 
 def _of_predictions(folders: Sequence[PredictionFolder]) -> Iterator[ReportWarning]:
@@ -239,7 +265,8 @@ def _of_audits(results: Results) -> Iterator[ReportWarning]:
         of_folds = f" (The probe is of {apart}.)" if apart else ""
         for row in audit.findings:
             if row.verdict != "ok":
-                words = f"Audit, {row.probe}: {row.sentence}{of_folds if row.chance is not None else ''}"
+                which = f" of {shown(audit.name)}" if len(results.audits) > 1 else ""
+                words = f"Audit{which}, {row.probe}: {row.sentence}{of_folds if row.chance is not None else ''}"
                 yield ReportWarning(row.verdict == "leak", words)
 
 

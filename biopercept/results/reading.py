@@ -280,4 +280,6 @@ def few_subjects_warnings(n_subjects: int) -> list[str]:
     """Return the warning that a result of this many subjects carries; an empty list where they are enough."""
     if n_subjects >= FEW_SUBJECTS:
         return []
+    if n_subjects == 1:
+        return ["only 1 subject: there is no interval, and nothing is said of other people"]
     return [f"only {n_subjects} subjects: intervals are rough and small differences mean nothing"]

@@ -1,20 +1,59 @@
-"""The model card of a saved model: what it was trained on, how it scored and on whom."""
+"""The model card of a saved model: what it was trained on, how it scored and on whom.
+
+References
+----------
+M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019, doi:10.1145/3287560.3287596.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
-from biopercept.training.checkpoint import Checkpoint, start_words
+from biopercept.training.checkpoint import Checkpoint, start_words, versions
 from biopercept.training.lag import lag_words
-from biopercept.version import INTENDED_USE
+from biopercept.version import INTENDED_USE, NOT_FOR
+
+_UNKNOWN = (
+    "Population: age, sex, health, medication and skin tone of these people are not kept with a model; the study's "
+    "participants.tsv may have them. Whether groups of people are served alike: `cross-validate --by COLUMN`.",
+    "Device, protocol and people other than those of its study: not tried. `evaluate` scores a model on another study.",
+    "Order of conditions: whether it gives the label away is looked for by `audit`, which is not part of this card.",
+)
+_SCALING = {
+    "raw": "Inputs are not scaled.",
+    "global": "Inputs are scaled with the mean and spread of the training subjects.",
+    "causal": "Inputs are scaled with mean and spread of the {scope}'s own past up to the end of each window.",
+    "reference": "Inputs are scaled with the first {reference_seconds:g} s of the {scope}, which are not predicted.",
+    "recording": "Inputs are scaled with mean and spread of the whole {scope}, which looks ahead of each window.",
+}
 
 
-def model_card(checkpoint: Checkpoint) -> str:
-    """Return the model card: data, subjects, scores with intervals, limits, intended use (Markdown)."""
+_TESTED = {
+    "time": "later windows of the people whom they were fitted to",
+    "study": "studies that they had not seen",
+}
+
+
+@dataclass(frozen=True)
+class CardWords:
+    """What stands in a card and follows from neither data nor scores.
+
+    * ``made_with``: versions of packages, by name; None for those that are installed.
+    """
+
+    not_for: tuple[str, ...] = NOT_FOR
+    unknown: tuple[str, ...] = _UNKNOWN
+    first: str = ""
+    made_with: Mapping[str, str] | None = None
+
+
+def model_card(checkpoint: Checkpoint, words: CardWords = CardWords()) -> str:
+    """Return the model card: use, data, people, scores with intervals, limits, how made (Markdown)."""
     training, personal = checkpoint.training, checkpoint.training.get("personal")
     names = " and ".join(task.name for task in checkpoint.tasks)
     lags = training.get("estimated_lags", {})
@@ -28,17 +67,25 @@ def model_card(checkpoint: Checkpoint) -> str:
         "## Intended use",
         INTENDED_USE,
         "",
+        "## Not for",
+        *(f"- {line}" for line in words.not_for),
+        *(["", words.first] if words.first else []),
+        "",
         "## What it predicts",
-        f"For each window of {checkpoint.window_seconds:g} s:",
+        f"For each window of {checkpoint.window_seconds:g} s, one every {training['step_seconds']:g} s:",
         *predicts,
         "",
-        f"Inputs are scaled by the normalisation `{checkpoint.normalisation.mode}`.",
+        _scaling(checkpoint),
+        "",
+        "## What it reads",
+        *_sensor_lines(checkpoint),
         "",
         "## Data",
         f"Study {training['study']}: {_people(training)}; {training['n_windows']} windows ({_counts(training)}).",
         *(f"- {part['study']}: {len(part['subjects'])} people" for part in training.get("studies", ())),
-        *_about_lines(training.get("about", {})),
-        *(f"- excluded: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items() if n),
+        *_about_lines(training),
+        *(f"- left out: {n} windows, {reason}" for reason, n in training["n_windows_left_out"].items() if n),
+        f"- fingerprint of the store: `{training['store']}`",
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),
         *_plan_lines(training.get("plan")),
@@ -48,25 +95,89 @@ def model_card(checkpoint: Checkpoint) -> str:
         "",
         "## Limits",
         "Known for the devices, protocol and people of its study only. Exercise, other devices and other "
-        "stressors were not seen unless the study had them. Scores of a fixed protocol may rest on its order: read the "
-        "clock-only probe beside them.",
-        *(f"- {warning}" for warning in training["warnings"]),
+        "stressors were not seen unless the study had them. Scores of a fixed protocol may rest on its order: the "
+        "probe `clock-only` of `audit` says what time alone reaches.",
+        *(f"- {warning}" for warning in _warnings(training)),
         "",
-        f"{training['parameters']} parameters, seed {training['seed']}, best epoch {training['best_epoch']}, "
-        f"{training['seconds']} s of training.",
+        "## What is unknown",
+        *(f"- {line}" for line in words.unknown),
+        "",
+        "## People and privacy",
+        *_privacy(training),
+        "",
+        "## Model",
+        *_making(checkpoint, versions() if words.made_with is None else words.made_with),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _about_lines(about: Mapping[str, Mapping[str, str]]) -> list[str]:
+def _scaling(checkpoint: Checkpoint) -> str:
+    settings = checkpoint.normalisation
+    sentence = _SCALING[settings.mode].format(scope=settings.scope, reference_seconds=settings.reference_seconds)
+    return f"{sentence.removesuffix('.')} (normalisation `{settings.mode}`)."
+
+
+def _sensor_lines(checkpoint: Checkpoint) -> list[str]:
+    """Return a line for each sensor: channels, unit and rate as the recordings had them."""
+    if checkpoint.known is None:
+        return [f"{', '.join(checkpoint.training['modalities'])}; channels, units and rates were not kept."]
+    lines = []
+    for name, sensor in sorted(checkpoint.known.sensors.items()):
+        low, high = (f"{rate:.4g}" for rate in sensor.sampling_rate)
+        rate = f"{low} Hz" if low == high else f"{low} to {high} Hz"
+        unit = ", ".join(sensor.units)
+        rare = "" if sensor.present > 0.99 else f"; one person has it in {sensor.present:.0%} of the windows only"
+        lines.append(f"- {name}: {', '.join(sensor.channels)}; {unit}; {rate}{rare}")
+    return [
+        *lines,
+        "",
+        "Any of them may be missing; units and rates are those of the recordings that it was fitted to.",
+    ]
+
+
+def _warnings(training: Mapping[str, Any]) -> list[str]:
+    """Return the warnings of training, and what its plan warned of, once each."""
+    plan = training.get("plan") or {}
+    return list(dict.fromkeys([*training["warnings"], *plan.get("warnings", ()), *plan.get("losses", ())]))
+
+
+def _privacy(training: Mapping[str, Any]) -> list[str]:
+    """Return what is known of consent, and what of people is in the folder."""
+    ids = "digests of the identifiers" if "shipped" in training else "the identifiers"
+    return [
+        "- How people were found, what they consented to, who approved it and who set the labels: not known here "
+        "beyond what the study says of itself above and in what it asks to cite.",
+        f"- No recording is in this folder. In model.json are {ids} of these people, and hashes of samples, so that a "
+        "test on the same people is noticed: whoever has an identifier or a recording can tell that it was among them.",
+    ]
+
+
+def _making(checkpoint: Checkpoint, made_with: Mapping[str, str]) -> list[str]:
+    """Return architecture, length of training, versions, and where the hash of the weights stands."""
+    training, model = checkpoint.training, checkpoint.model
+    has = [name for name, is_on in (("linear", model.linear_branch), ("convolutional", model.conv_branch)) if is_on]
+    branches = f", averaged with a {' and a '.join(has)} branch beside it" if has else ""
+    n_run, n_aside = len(training["history"]), len(training["validation_subjects"])
+    stop = f"epoch {training['best_epoch']} of {n_run}, the best for those set aside" if n_aside else f"{n_run} epochs"
+    if "personal" in training:
+        stop = "as said above"
+    return [
+        f"- Perceiver IO (latent attention){branches}: {training['parameters']:,} trained numbers",
+        f"- training: {stop}; seed {training['seed']}; {training['seconds']:g} s",
+        f"- made with {', '.join(f'{name} {value}' for name, value in made_with.items())}; the day is not recorded",
+        "- SHA-256 of the weights: `weights_sha256` in model.json, which is checked whenever the model is loaded",
+    ]
+
+
+def _about_lines(training: Mapping[str, Any]) -> list[str]:
     """Return what each study says of itself, and that it does not say under which licence it may be used."""
     lines = []
-    for study, texts in about.items():
-        if description := texts.get("description"):
-            lines.append(f"- {study}: {' '.join(description.split())}")
+    for study, texts in (training.get("about") or {training["study"]: {}}).items():
+        description = " ".join((texts.get("description") or "no description (description: in study.yaml)").split())
+        lines.append(f"- {study}: {description}")
         licence = texts.get("licence") or "not stated (licence: in study.yaml)"
-        citation = f"; to cite: {' '.join(texts['citation'].split())}" if texts.get("citation") else ""
-        lines.append(f"- licence of the data of {study}: {licence}{citation}")
+        citation = " ".join((texts.get("citation") or "not stated (citation: in study.yaml)").split())
+        lines.append(f"- licence of the data of {study}: {licence}; to cite: {citation}")
     return lines
 
 
@@ -109,9 +220,36 @@ def _scores(scores: dict[str, Any] | None, checkpoint: Checkpoint) -> list[str]:
     if scores is None:
         return [model_scores_sentence(None)]
     by_task, names = scores_by_task(scores), [task.name for task in checkpoint.tasks]
-    if len(names) == 1:
-        return [model_scores_sentence(by_task.get(names[0]))]
-    return [f"- {name}: {model_scores_sentence(by_task.get(name))}" for name in names]
+    before = {name: f"- {name}: " if len(names) > 1 else "" for name in names}
+    lines = [f"{before[name]}{model_scores_sentence(by_task.get(name))}{_more(by_task.get(name))}" for name in names]
+    return [*lines, "", *_whose(next(iter(by_task.values())))]
+
+
+def _more(scores: Mapping[str, Any] | None) -> str:
+    """Return what guessing reaches, and how good the probabilities are, as far as they were kept with the scores."""
+    if scores is None or scores.get("kind") == "regression" or scores["balanced_accuracy"]["mean"] is None:
+        return ""
+    known = {
+        "AUROC": scores.get("auroc"),
+        "Brier score": scores.get("brier_over_subjects"),
+        "calibration error": scores.get("ece_over_subjects"),
+    }
+    parts = [f"{name} {_with_interval(score)}" for name, score in known.items() if score]
+    more = f" In the same way: {', '.join(parts)}." if parts else ""
+    return f" Guessing by the shares of the classes: {scores['chance']['dummy']:.3f}.{more}"
+
+
+def _whose(scores: Mapping[str, Any]) -> list[str]:
+    """Return that scores are of other networks than the one in the folder, and on whom these were tested."""
+    n = scores.get("seeds", 1)
+    seeds = (
+        "" if n == 1 else f" Probabilities of {n} networks a fold were averaged before scoring; here is one network."
+    )
+    return [
+        "These are scores of the networks of a cross-validation, whose settings are not compared with this one's, "
+        f"tested on {_TESTED.get(scores['split'], 'people whom they had not seen')}. The network in this folder is one "
+        f"more, fitted to everybody named under Data, so that no score of itself exists.{seeds}"
+    ]
 
 
 def scores_by_task(scores: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from biopercept.cli.terminal import print_text, say
 from biopercept.errors import BioperceptError
 from biopercept.files import write_text
 from biopercept.resources import shipped_models
-from shipping.cards import page_with_table
+from shipping.cards import packaged_card, page_with_table
 from shipping.making import run_steps, ship
 from shipping.recipes import RECIPES
 
@@ -28,6 +28,7 @@ def make(
     split: Annotated[str, typer.Option(help="Folds of the scores: subject, or k-fold with --folds.")] = "subject",
     folds: Annotated[int | None, typer.Option(help="Number of folds of k-fold.")] = None,
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="Worker processes.")] = 1,
+    cards: Annotated[bool, typer.Option("--cards", help="Only write the cards of the packaged models again.")] = False,
 ) -> None:
     """Score, audit and train each model, and write it into the package; hours, and a run that was stopped goes on."""
     if unknown := sorted(set(names or ()) - {recipe.name for recipe in RECIPES}):
@@ -35,6 +36,9 @@ def make(
     words = ("--split", split, *(() if folds is None else ("--folds", str(folds))))
     for recipe in RECIPES:
         if names and recipe.name not in names:
+            continue
+        if cards:
+            write_text(PACKAGED / recipe.name / "card.md", packaged_card(recipe, PACKAGED))
             continue
         try:
             run_steps(recipe, data, work / recipe.name, words, jobs)

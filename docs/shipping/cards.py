@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from biopercept.resources import ShippedModel
-from biopercept.training.checkpoint import Checkpoint
-from biopercept.training.model_card import model_card, model_scores_sentence, scores_by_task
+from biopercept.training.checkpoint import Checkpoint, load_model, read_description
+from biopercept.training.model_card import CardWords, model_card, model_scores_sentence, scores_by_task
 from shipping.recipes import Recipe
 
-SECTIONS = ("Not for", "What is unknown", "What the audit says", "With fewer sensors", "Licence", "How it was made")
+SECTIONS = ("What the audit says", "With fewer sensors", "Licence", "How it was made")
 START, END = "<!-- models: written by make models -->\n", "<!-- end -->\n"
 
 
-def card(checkpoint: Checkpoint, recipe: Recipe, sha256: str) -> str:
-    """Return the card (Markdown): that of a trained model, then the sections that a model for others needs."""
+def card(checkpoint: Checkpoint, recipe: Recipe, sha256: str, made_with: Mapping[str, str] | None = None) -> str:
+    """Return the card (Markdown): that of a trained model, then the sections that a model for others needs.
+
+    ``made_with`` are versions of packages, None for those that are installed.
+    """
     shipped = checkpoint.training["shipped"]
     bodies = (
-        (*(f"- {line}" for line in recipe.not_for), "", recipe.first),
-        tuple(f"- {line}" for line in recipe.unknown),
         tuple(_audit(shipped["audit"])),
         tuple(_fewer_sensors(checkpoint.training["scores"], shipped.get("across_studies"))),
         tuple(_licence(shipped)),
@@ -28,8 +30,15 @@ def card(checkpoint: Checkpoint, recipe: Recipe, sha256: str) -> str:
     sections = [line for title, body in zip(SECTIONS, bodies, strict=True) for line in ("", f"## {title}", *body)]
     if "across_studies" in shipped:
         sections += ["", "## By study", *_by_study(checkpoint.training["scores"], shipped["across_studies"])]
-    text = model_card(checkpoint)
+    text = model_card(checkpoint, CardWords(recipe.not_for, recipe.unknown, recipe.first, made_with))
     return f"# {recipe.name}: {text.removeprefix('# ')}" + "\n".join(sections) + "\n"
+
+
+def packaged_card(recipe: Recipe, home: Path) -> str:
+    """Return the card of a model that was made before, from what its folder below ``home`` holds."""
+    folder = home / recipe.name
+    description = read_description(folder)
+    return card(load_model(folder), recipe, description["weights_sha256"], description["versions"])
 
 
 def _audit(findings: Iterable[Mapping[str, str]]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+from bids_rules import faults
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
@@ -19,12 +20,12 @@ from biopercept.errors import SettingsError
 from biopercept.inference.familiarity import Familiarity
 from biopercept.inference.interchange import FORMATS, Interchange, plain_windows
 from biopercept.inference.prediction import Predictions, TaskPredictions
+from biopercept.inference.prediction_files import prediction_sidecar
 from biopercept.loaders.readers.edf import read_annotation_file
 from biopercept.tasks import Task
 from biopercept.version import __version__
 
 CLASSES = {"=rest": ("baseline",), "stress": ("stroop",)}
-WORDS = {"predicted": "most probable class; empty where withheld", "quality": "mean signal quality"}
 
 
 def predictions(**changes: object) -> Predictions:
@@ -47,7 +48,7 @@ def predictions(**changes: object) -> Predictions:
 def written(folder: Path, *formats: str, of: tuple[Predictions, ...] = (predictions(),)) -> Path:
     others = Interchange(formats, folder, "load", "model")
     for one in of:
-        others.take(one, WORDS)
+        others.take(one, prediction_sidecar(one, one.tasks["load"], "").columns)
     others.close()
     return folder
 
@@ -65,8 +66,8 @@ def test_bids_derivatives_have_the_names_of_the_schema_and_the_numbers_of_the_ta
     assert [row["probability_stress"] for row in rows] == ["0.25", "0.875", "n/a"]
     assert [row["reason"] for row in rows] == ["n/a", "n/a", "too noisy"]
     sidecar = json.loads(table.with_suffix(".json").read_text())
-    assert set(sidecar["trial_type"]["Levels"]) == set(CLASSES)
-    assert sidecar["quality"] == {"Description": "mean signal quality"}
+    assert set(sidecar["trial_type"]["Levels"]) == {"'=rest", "stress"}
+    assert "quality" in sidecar["quality"]["Description"]
 
 
 def test_names_of_bids_derivatives_match_the_schema_package(tmp_path: Path) -> None:
@@ -83,6 +84,23 @@ def test_names_of_bids_derivatives_match_the_schema_package(tmp_path: Path) -> N
         "README", "dataset_description.json",
     }  # fmt: skip
     assert len(names) == 7
+
+
+def test_bids_derivatives_are_as_the_schema_package_wants_them(tmp_path: Path) -> None:
+    top = written(tmp_path, "bids", of=(predictions(), predictions(session="", key="b"))) / "bids"
+    assert faults(top) == []
+    [table] = (top / "sub-S01" / "beh").glob("*_events.tsv")
+    sidecar = json.loads(table.with_suffix(".json").read_text())
+    words = "Predictions of task load by the model in folder model, a row for each window"
+    assert (sidecar["TaskName"], sidecar["Description"]) == ("lab", words)
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0].replace("onset\tduration", "duration\tonset"), *lines[1:]]))
+    table.with_suffix(".json").write_text("{}")
+    table.rename(table.with_name("S01_events.tsv"))
+    (top / "sub-S01" / "beh" / "S01_events.json").write_text("{}")
+    wrong = " / ".join(faults(top))
+    for words in ("S01_events.tsv has a name that no rule allows", "begins with ['duration', 'onset'", "not described"):
+        assert words in wrong
 
 
 def test_the_description_of_a_bids_derivative_is_as_the_schema_package_wants_it(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bids_rules import faults
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
 from biopercept.errors import SettingsError
+from biopercept.measures.files import FeaturesRequest, Pages, write_features
+from biopercept.prepare.recording import PrepareSettings
 from biopercept.resources import copy_sample_study
 
 
@@ -223,6 +226,18 @@ def test_parquet_without_its_library_names_the_line_that_installs_it(
     assert "pip install 'biopercept[parquet]'" in str(outcome.exception)
 
 
+def _classes_on_a_page(_: object, __: object, ___: object, path: Path, classes: tuple[str, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(", ".join(classes))
+
+
+def test_a_page_is_told_the_classes_of_its_study_in_their_order(study: Path, tmp_path: Path) -> None:
+    pages = Pages(_classes_on_a_page, lambda _, __: None)
+    write_features(FeaturesRequest((study,), PrepareSettings(), subjects=("S01",), pages=pages), tmp_path / "out")
+    [page] = (tmp_path / "out" / "pages").glob("*.html")
+    assert page.read_text() == "rest, stress"
+
+
 def test_rows_are_a_derivative_of_bids_with_their_units(study: Path, tmp_path: Path) -> None:
     output = tmp_path / "bids"
     result = run(study, "-o", output, "--also", "bids", "--subjects", "S01")
@@ -233,6 +248,7 @@ def test_rows_are_a_derivative_of_bids_with_their_units(study: Path, tmp_path: P
     rows = [row for path in tables for row in table(path, "\t")]
     plain = table(output / "features.csv")
     assert [float(row["onset"]) for row in rows] == [float(row["onset"]) for row in plain]
+    assert faults(top) == []
     assert {row["trial_type"] for row in rows} == {row["label"] or "n/a" for row in plain}
     name = next(name for name in plain[0] if name.endswith("rate_mean"))
     assert rows[0][name] == (f"{float(plain[0][name]):.6g}" if plain[0][name] else "n/a")

@@ -9,9 +9,10 @@ from types import ModuleType
 
 import pytest
 
+from biopercept.prepare.reuse import LogRow, log_path, write_log
 from biopercept.report.page import cards_section, write_report
 from biopercept.report.scores import model_card_table
-from biopercept.report.study_sections import data_card
+from biopercept.report.study_sections import data_card, store_card
 from biopercept.report.text import Table
 from biopercept.results.cross_validation import CrossValidation, load_cross_validation
 from biopercept.store.reading import open_store
@@ -45,6 +46,27 @@ def test_the_data_card_says_what_study_and_store_say(made: ModuleType, tmp_path:
     assert data["Windows scored"].startswith(f"{run.n_windows:,} of 60 s")
     assert data["Prepared with"] == f"biopercept {__version__}"
     assert data["Corrected by hand"] == "nothing"
+    assert data["Fingerprint of the store"] == run.fingerprint["store"]
+    assert data["Labels"] == "task stress: rest (labels: baseline), stress (labels: stroop); ignored: break"
+
+
+def test_a_prepared_study_without_scores_has_its_card_too(made: ModuleType, tmp_path: Path) -> None:
+    path = made.store(tmp_path / "made.h5", made.study(9)[:9], name="<made>", about=ABOUT)
+    log = LogRow("S01", "", "", "prepared", 1.0, 3, 3)
+    write_log(log_path(path), [log])
+    (tmp_path / "participants.tsv").write_text(
+        "participant_id\tage\n" + "".join(f"{one.subject}\t{30 + i}\n" for i, one in enumerate(made.study(9)[:9]))
+    )
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Data card: &lt;made&gt;" in page and "Model card" not in page
+    with open_store(path) as store:
+        data = cells(store_card(store))
+        assert data["Fingerprint of the store"] == store.fingerprint()
+    assert data["Licence"] == ABOUT["licence"]
+    assert data["People"] == "9. Age, sex and the like: not stated (columns of participants.tsv)."
+    assert "9. Age: mean 34.0" in page
+    assert data["Labels"].endswith("; ignored: break")
+    assert data["How people were found, their consent, who set the labels, and when"].startswith("not known here")
 
 
 def test_what_is_not_stated_is_said_with_where_it_belongs(
@@ -64,6 +86,12 @@ def test_the_model_card_has_the_scores_and_what_was_not_measured(run: CrossValid
     mean, (low, high) = run.balanced_accuracy.mean, run.balanced_accuracy.ci95
     assert model["Balanced accuracy"].startswith(f"{mean:.3f} [{low:.3f}, {high:.3f}] (mean over 8 subjects")
     assert model["Use"] == INTENDED_USE
+    assert model["Not for"].startswith("Decisions about a person: no diagnosis")
+    assert model["Guessing"] == f"{run.chance['dummy']:.3f} by the shares of the classes"
+    assert model["Weights"].startswith("none kept")
+    assert model["Probabilities"] == "not calibrated; Brier score 0.183, calibration error 0.046 over all windows"
+    known = cells(model_card_table(replace(run, brier_ci95=(0.1, 0.2), ece_ci95=(0.03, 0.08))))
+    assert known["Probabilities"].endswith("calibration error 0.046 [0.030, 0.080] over all windows")
     assert model["Groups of people"] == "not compared (cross-validate --by COLUMN)"
     assert model["Fitted to"].endswith("tested on people it has not seen")
     by_time = cells(model_card_table(replace(run, split="time")))

@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex, to_rgb
 
 from biopercept.measures.around import HEART_RATE
 from biopercept.measures.averages import MeanCourse
-from biopercept.recording import Interval
+from biopercept.measures.recording import measured_and_cleaned
+from biopercept.recording import Interval, Recording, Signal
 from biopercept.report import drawing
 from biopercept.report.around import around_figure
-from biopercept.report.drawing import LINES, colours
+from biopercept.report.drawing import FAINT, GREEN, INK, LINES, colours
 from biopercept.report.layout import Head, Section
 from biopercept.report.layout import page_of as report_of
+from biopercept.report.recordings.body import overview_figure
 from biopercept.report.template import asset
 from biopercept.report.text import Table
 from biopercept.report.timelines import timeline_figure
@@ -53,6 +56,8 @@ def test_a_condition_has_the_colour_of_its_place_in_the_task_on_report_and_view_
     of_view = dict(json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])["colours"])
     assert {name: of_view[name] for name in CLASSES} == of_report
     assert of_view["walk"] not in of_report.values()
+    by_place = [shade for shade, _ in colours(("a", "b", "c")).values()]
+    assert [of_report[name] for name in CLASSES] == by_place  # and not by the alphabet
     early, late = (colours((), names) for names in (("walk", "rest"), ("rest", "walk")))  # of two recordings
     assert early == late
 
@@ -70,6 +75,30 @@ def test_without_predictions_the_order_of_the_tasks_of_its_study_gives_the_colou
     assert drawn == [shades["walk"], shades["rest"]]
 
 
+def test_windows_on_a_timeline_have_the_colours_of_their_classes(figures: list[Any]) -> None:
+    windows = Predictions(
+        classes=CLASSES, keys=(("S01", "", "r"),) * 2, onset=np.array([0.0, 10.0]), duration=np.full(2, 10.0),
+        label=("rest", "stress"), predicted=("stress", "rest"), probabilities=np.full((2, 3), 1 / 3),
+        quality=np.ones(2),
+    )  # fmt: skip
+    timeline_figure(windows, "t")
+    shades = {name: shade for name, (shade, _) in colours(CLASSES).items()}
+    bars = [bars for axes in figures[0].axes for bars in axes.collections if len(bars.get_paths())]
+    drawn = {to_hex(np.reshape(bar.get_facecolor(), (-1, 4))[0]) for bar in bars}
+    assert {shades["rest"], shades["stress"]} <= drawn and shades["amusement"] not in drawn
+
+
+def test_labels_on_the_page_of_measures_have_the_colours_of_the_tasks_of_their_study(figures: list[Any]) -> None:
+    labels = tuple(Interval(60.0 * place, 60.0, name) for place, name in enumerate(("amusement", "rest", "walk")))
+    warm = Signal.from_samples("TEMP", "temp", "degC", 4.0, np.full(720, 33.0))
+    _, clean = measured_and_cleaned(Recording("S1", "", "r", (warm,), labels), rows="whole")
+    for classes in (CLASSES, ()):
+        assert overview_figure(clean, classes) is not None
+        bars = [bar.get_facecolor()[0] for bar in figures.pop().axes[0].collections]
+        shades = colours(classes, ("amusement", "rest", "walk"))
+        assert [to_hex(bar) for bar in bars] == [shades[one.label][0] for one in labels]
+
+
 def test_curves_that_are_explored_have_the_colours_of_their_picture() -> None:
     windows = Predictions(
         classes=CLASSES, keys=(("S01", "", "r"),) * 2, onset=np.array([0.0, 10.0]), duration=np.full(2, 10.0),
@@ -85,6 +114,73 @@ def test_curves_that_are_explored_have_the_colours_of_their_picture() -> None:
 def test_the_viewer_draws_channels_in_the_colours_of_every_other_page() -> None:
     [first] = re.findall(r'lines: \["(.*?)"\]', asset("biopercept.viewing", "viewer.js"))[:1]
     assert first.split('", "')[:3] == list(LINES[:3])
+
+
+def luminance(colour: Any) -> float:
+    """Return the relative luminance of a colour after WCAG 2.2: "#rrggbb", or three numbers from 0 to 1."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(colour)]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(one: Any, other: Any) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def turned_dark(colour: Any) -> tuple[float, ...]:
+    """Return a colour after invert(0.9) hue-rotate(180deg) of the Filter Effects module."""
+    weights = np.array([0.213, 0.715, 0.072])
+    turn = 2 * np.tile(weights, (3, 1)) - np.eye(3)
+    inverted = 0.9 - 0.8 * np.array(to_rgb(colour))
+    return tuple(np.clip(turn @ inverted, 0, 1))
+
+
+def themes(package: str, name: str) -> list[dict[str, str]]:
+    """Return the colours by name of a style on a light page and on a dark one."""
+    found = re.findall(r":root \{ (--ink.*?) \}", asset(package, name))
+    assert len(found) == 2
+    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", one)) for one in found)
+    return [light, {**light, **dark}]
+
+
+@pytest.mark.parametrize("style", [("biopercept.report", "report.css"), ("biopercept.viewing", "viewer.css")])
+def test_text_stands_out_from_its_ground_on_light_and_dark_pages(style: tuple[str, str]) -> None:
+    for theme in themes(*style):
+        for text in ("ink", "soft", "blue", "grave"):
+            assert [contrast(theme[text], theme[ground]) >= 4.5 for ground in ("paper", "ground")] == [True, True], text
+
+
+def test_what_figures_draw_stands_out_from_paper_and_from_a_dark_page() -> None:
+    """By 3 to 1, as WCAG 2.2 asks of graphics."""
+    assert "filter: invert(0.9) hue-rotate(180deg); } /* drawn on white" in asset("biopercept.report", "report.css")
+    classes = [shade for shade, _ in colours([f"class {k}" for k in range(12)]).values()]
+    for colour in (*classes, *LINES, FAINT, GREEN, INK):
+        assert contrast(colour, "#ffffff") >= 3, colour
+        assert contrast(turned_dark(colour), turned_dark("#ffffff")) >= 3, colour
+    assert len({*classes}) == 6 and len(set(colours([str(k) for k in range(24)]).values())) == 24
+    first = list(map(luminance, classes[:3]))
+    assert abs(first[0] - first[1]) > 0.1 < abs(first[1] - first[2]) + 0.01  # told apart without hues
+
+
+def test_what_the_viewer_draws_stands_out_on_both_pages() -> None:
+    script = asset("biopercept.viewing", "viewer.js")
+    for name, paper in (("LIGHT", "#ffffff"), ("DARK", "#1b222a")):
+        [block] = re.findall(rf"const {name} = \{{(.*?)\n\}};", script, flags=re.DOTALL)
+        assert f'paper: "{paper}"' in block
+        [lines] = re.findall(r"lines: \[(.*?)\]", block)
+        [marks] = re.findall(r"marks: \{(.*?)\}", block)
+        drawn = re.findall(r"#[0-9a-f]{6}", lines + marks)
+        assert len(drawn) == 9
+        assert [colour for colour in drawn if contrast(colour, paper) < 3] == []
+        of_classes = [shade for shade, _ in colours([f"class {k}" for k in range(6)]).values()]
+        assert [shade for shade in of_classes if shade != "#000000" and contrast(shade, paper) < 3] == []
+    assert script.count('=== "#000000" ? C.ink') == 3  # black is the ink of the page
+
+
+def test_explored_curves_are_turned_dark_as_their_picture_is() -> None:
+    style = asset("biopercept.report", "report.css")
+    assert ".plot img, .curves canvas, .curves .u-marker { filter: invert(0.9) hue-rotate(180deg); }" in style
+    assert "getComputedStyle" not in asset("biopercept.report", "curves.js")  # drawn in the inks of a light page
 
 
 def test_a_table_without_a_row_is_a_word_and_no_heading_over_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from biopercept.recording import AlignedFile, Alignment
+from biopercept.report.drawing import draw, name_rows
 from biopercept.report.recording_quality import clock_figure
 from biopercept.report.score_figures import confusion_counts, reliability_bins, subjects_figure
 from biopercept.report.score_sections import subject_timelines, write_figures
@@ -132,3 +134,29 @@ def test_the_figure_of_a_clock_has_each_piece_where_it_lies() -> None:
     others = [replace(clock, pieces=(*pieces[:2], (1200.0, 0.011))), replace(clock, drift_sd=21.0)]
     assert all(clock_figure(replace(aligned, alignment=other)).svg != drawing.svg for other in others)
     assert clock_figure(AlignedFile("a", "b", "events", Alignment(1.5, 0.0, np.nan, np.nan, 0.0, 1))).svg
+
+
+def test_a_figure_without_numbers_of_its_own_gives_those_of_its_lines_and_bars() -> None:
+    def paint(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
+        left.set_title("waves\nof S01")
+        left.plot([0.0, 1.0], [2.0, np.nan], label="=ECG")
+        left.plot([0.5], [1.0], "v")
+        left.axvline(0.3)
+        right.barh([0, 1], [3.0, -1.0])
+        name_rows(right, ["EDA", "TEMP"])
+        right.set_ylabel("sensor")
+
+    data = draw("f", "F", "C.", 2.0, paint).data
+    assert data is not None
+    assert data.columns == ("panel", "curve", "x", "y")
+    assert data.rows[0] == ("waves of S01", "=ECG", 0.0, 2.0)
+    assert data.rows[2:] == (
+        ("waves of S01", "", 0.5, 1.0),
+        ("sensor", "EDA", 3.0, None),
+        ("sensor", "TEMP", -1.0, None),
+    )
+    assert data.csv.splitlines()[2] == b"waves of S01,'=ECG,1,"
+    many = draw("f", "F", "C.", 2.0, lambda figure: figure.subplots().plot(range(2001), range(2001)))
+    assert many.data is None
+    assert draw("f", "F", "C.", 2.0, lambda figure: figure.subplots().axhline(0.0)).data is None

@@ -99,6 +99,7 @@ const press = (key) => box.dispatchEvent(new KeyboardEvent("keydown", { key, bub
 setTimeout(() => {
   press("ArrowRight");
   press("ArrowRight");
+  for (const key of "+-----+") press(key);  // not beyond the ends
 }, 100);
 setTimeout(() => {
   document.title = JSON.stringify({
@@ -106,6 +107,7 @@ setTimeout(() => {
     picture: document.querySelector(".plot").hidden,
     canvases: box.querySelectorAll("canvas").length,
     titles: [...box.querySelectorAll(".u-title")].map((one) => one.textContent),
+    status: box.querySelector("[role=status]").textContent,
     read: [...box.querySelectorAll(".u-value")].map((one) => one.textContent),
     names: [...box.querySelectorAll(".u-label")].map((one) => one.textContent),
     svg: document.querySelector("a[data-svg]").href === document.querySelector("figure img").src,
@@ -128,5 +130,6 @@ def test_curves_are_drawn_from_the_numbers_and_read_off_by_key(tmp_path: Path) -
     seen = json.loads(unescape(title))
     assert (seen["pressed"], seen["picture"], seen["canvases"], seen["svg"]) == ("true", True, 2, True)
     assert seen["titles"] == ["first <b>", "second"]
+    assert seen["status"] == 'time (s) 1, a, "b" 2.5, <img src=x onerror=alert(1)> 20, unknown 3'  # for a screen reader
     assert [name for name in seen["names"] if name != "time (s)"] == list(names)
     assert [value for value in seen["read"] if value != "--"] == ["1", "2.5", "1", "20", "3"]

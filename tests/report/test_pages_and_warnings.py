@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from biopercept.measures.quality import RatedSignal, RecordingQuality
+from biopercept.preprocessing.quality import SignalQuality
 from biopercept.report.audit import audit_page, audit_table
 from biopercept.report.curves import learning_page, learning_table
 from biopercept.report.explanation import _number
 from biopercept.report.page import _remarks, _summary_table, audit_section
+from biopercept.report.recording_quality import quality_page
 from biopercept.report.scores import (
     group_tables,
     methods_text,
@@ -304,3 +307,19 @@ def test_an_audit_without_a_finding_has_a_page_and_an_empty_table() -> None:
 def test_not_a_number_is_never_shown_as_one() -> None:
     row = cells(score_table([classes(brier=float("nan"), ece=float(np.inf))]))
     assert (row["Brier score"], row["Calibration error"]) == ("n/a", "n/a")
+
+
+def test_the_table_of_quality_names_first_what_lowers_the_index_most() -> None:
+    """Motion that is often there and does little is not what spoils a sensor."""
+    index = np.array([[0.95, 0.95, 0.95, 0.0, 1.0]])
+    shares = {
+        "motion": np.array([[1.0, 1.0, 1.0, 0.0, 0.0]]),
+        "noise": np.array([[0.0, 0.0, 0.0, 0.0, 1.0]]),
+        "spike": np.array([[0.0, 0.0, 0.0, 1.0, 0.0]]),
+    }
+    signal = RatedSignal("EDA", "eda", ("EDA",), SignalQuality(index, shares, np.ones((1, 5))))
+    assert signal.reasons() == ("spike", "motion")  # noise is where nothing is lost
+    page = quality_page("made", [RecordingQuality("S01", "", "r", (signal,))], [])
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
+    assert [cell for cell in cells if "(spike)" in cell] and "spike 20, motion 60" in cells
+    assert signal.sensor().reason == "spike"

@@ -358,4 +358,6 @@ def test_the_page_from_python_is_that_of_the_command(tmp_path: Path) -> None:
     (written,) = (tmp_path / "out" / "pages").iterdir()
     assert bp.write_recording_page(path, tmp_path / "mine.html") == tmp_path / "mine.html"
     assert (tmp_path / "mine.html").read_bytes() == written.read_bytes()
-    assert not re.search("https?://", written.read_text(encoding="utf-8"))
+    page = written.read_text(encoding="utf-8")
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?https?://|url\(", page)
+    assert "default-src 'none'" in page

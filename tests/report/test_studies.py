@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from biopercept.errors import StudyError
 from biopercept.report.page import write_report
-from biopercept.report.scores import study_table
+from biopercept.report.score_figures import subjects_figure
+from biopercept.report.scores import model_card_table, study_table
+from biopercept.report.warnings import warnings_of
 from biopercept.results.cross_validation import load_cross_validation
+from biopercept.results.folder import load_results
+from biopercept.results.reading import few_subjects_warnings
 
 STUDIES = {
     "wesad": {
@@ -69,3 +74,32 @@ def test_a_damaged_study_is_named(finished: Path) -> None:
     path = finished / "scores.json"
     sentence = "has 0.8 for 'studies.wesad.balanced_accuracy'; an object with named values or null is needed"
     assert str(refused.value) == f"{path} {sentence}"
+
+
+def test_what_to_read_first_names_the_study_where_there_are_several(
+    tmp_path: Path, write_validation: Callable[..., Path]
+) -> None:
+    for study in ("first", "second"):
+        path = write_validation(tmp_path / study, study=study, warnings=["only 8 subjects: intervals are rough"])
+        scores = json.loads((path / "scores.json").read_text())
+        scores["fingerprint"]["store"] = study
+        (path / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+    texts = [warning.text for warning in warnings_of(load_results(tmp_path))]
+    assert [text for text in texts if not text.startswith(("first: ", "second: "))] == []
+    assert [text for text in texts if "intervals are rough" in text] == [
+        "first: Only 8 subjects: intervals are rough (perceiver-io).",
+        "second: Only 8 subjects: intervals are rough (perceiver-io).",
+    ]
+    alone = [warning.text for warning in warnings_of(load_results(tmp_path / "first"))]
+    assert [text for text in alone if text.startswith("first: ")] == [] and len(alone) * 2 == len(texts)
+
+
+def test_one_person_is_said_to_have_no_interval(tmp_path: Path, write_validation: Callable[..., Path]) -> None:
+    run = load_cross_validation(write_validation(tmp_path / "cv", study="made"))
+    alone = replace(run, n_subjects=1, balanced_accuracy=replace(run.balanced_accuracy, ci95=None))
+    accuracy = dict(model_card_table(alone).rows)["Balanced accuracy"]
+    assert accuracy.endswith(" (mean over 1 subject, no interval)")
+    assert "without an interval" in subjects_figure(alone).caption
+    assert "the band is its 95 % bootstrap interval" in subjects_figure(run).caption
+    assert few_subjects_warnings(1) == ["only 1 subject: there is no interval, and nothing is said of other people"]
+    assert few_subjects_warnings(2)[0].startswith("only 2 subjects: intervals are rough")

@@ -14,7 +14,7 @@ from biopercept.preprocessing.cleaning import CleanRecording
 from biopercept.preprocessing.eeg import BANDS
 from biopercept.preprocessing.respiration import Breaths
 from biopercept.recording import FloatArray, Signal
-from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, LINES, RED, Drawing, draw
+from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, LINES, RED, Drawing, FigureData, draw
 from biopercept.report.recordings.strips import (
     MASKED,
     Clock,
@@ -53,8 +53,10 @@ _MOST_STRIPS = 20
 _COLUMNS = 500
 
 
-def overview_figure(clean: CleanRecording) -> Drawing | None:
+def overview_figure(clean: CleanRecording, classes: tuple[str, ...] = ()) -> Drawing | None:
     """Return every sensor over the whole recording, with what was found in it along the bottom.
+
+    ``classes`` are those of the study's tasks, in their order: a label has the colour that it has on every page.
 
     EEG has figures of its own: None where nothing else was recorded.
     """
@@ -66,7 +68,8 @@ def overview_figure(clean: CleanRecording) -> Drawing | None:
     if not strips:
         return None
     if clean.recording.intervals:
-        strips.insert(0, Strip("labels", np.empty(0), 1.0, 0.0, intervals=clean.recording.intervals))
+        labels = Strip("labels", np.empty(0), 1.0, 0.0, intervals=clean.recording.intervals, classes=classes)
+        strips.insert(0, labels)
     cut = f" The first {len(strips)} of {n} are drawn." if len(strips) < n else ""
     caption = (
         "Signals as cleaned and what was derived from them, lowest to highest value of each column; of several "
@@ -281,7 +284,12 @@ def _bands_figure(clean: CleanRecording, bands: dict[str, Signal]) -> Drawing:
 
     n = next(iter(bands.values())).n_channels
     caption = f"Mean of {count(n, 'channel')} and of every {width:.1f} s, on a logarithmic scale; blank where masked."
-    return draw("eeg-bands", "EEG band power over time", caption, 2.6, paint)
+    courses = {band.removeprefix("eeg_"): _mean_power(signal, width) for band, signal in bands.items()}
+    times = next(iter(courses.values()))[0] / clock.seconds
+    columns = (f"time ({clock.unit})", *(f"{band} (uV^2)" for band in courses))
+    rows = tuple(zip(times, *(power for _, power in courses.values()), strict=True))
+    data = FigureData(columns, rows, (("power (uV^2)", len(courses)),))
+    return draw("eeg-bands", "EEG band power over time", caption, 2.6, paint).with_data(data)
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -336,7 +344,10 @@ def _spectra_figure(eeg: Signal, peaks: dict[str, float], name: str) -> Drawing 
         "4 s without a masked sample. Grey: every other band. Alpha peak that stands out of the background: "
         f"{where or 'none'}."
     )
-    return draw(name, "EEG spectra by region", caption, 3.0, paint)
+    columns = ("frequency (Hz)", *(f"{region} (uV^2/Hz)" for region in spectra))
+    rows = tuple(zip(frequency[is_drawn], *(density[is_drawn] for density in spectra.values()), strict=True))
+    data = FigureData(columns, rows, (("density (uV^2/Hz)", len(spectra)),))
+    return draw(name, "EEG spectra by region", caption, 3.0, paint).with_data(data)
 
 
 def _traces_figure(clean: CleanRecording, eeg: Signal, name: str) -> Drawing | None:

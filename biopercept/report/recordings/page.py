@@ -29,24 +29,33 @@ _MANY_REJECTED, _LITTLE_COVERED, _MUCH_MASKED = 0.1, 0.8, 0.5
 _MOST_NOTES = 40
 
 
-def write_page(features: RecordingFeatures, clean: CleanRecording, whole: Measures, path: Path) -> None:
+def write_page(
+    features: RecordingFeatures, clean: CleanRecording, whole: Measures, path: Path, classes: tuple[str, ...] = ()
+) -> None:
     """Write the page of a recording. Raises OutputError where it cannot be written; an older one is then unharmed."""
-    write_text(path, page_of_recording(features, clean, whole))
+    write_text(path, page_of_recording(features, clean, whole, classes))
 
 
-def page_of_recording(features: RecordingFeatures, clean: CleanRecording, whole: Measures) -> str:
-    """Return the HTML page of a recording; ``whole`` is what was measured of all of it, one row."""
+def page_of_recording(
+    features: RecordingFeatures, clean: CleanRecording, whole: Measures, classes: tuple[str, ...] = ()
+) -> str:
+    """Return the HTML page of a recording; ``whole`` is what was measured of all of it, one row.
+
+    ``classes`` are those of the study's tasks, in their order: a label has the colour that it has on every page.
+    """
     values = dict(zip(whole.names, whole.values[0].tolist(), strict=True))
     parts = dict.fromkeys(part for part in (features.subject, features.session, features.recording) if part)
     measured = [s for s in clean.recording.signals if not s.derived_from]
     summary = f"{duration(clean.recording.duration_seconds)}, {count(len(measured), 'signal')}"
     head = Head(" ".join(parts) or "recording", summary)
-    return page_of(head, tuple(_sections(features, clean, values)), tuple(_doubts(clean, values)))
+    return page_of(head, tuple(_sections(features, clean, values, classes)), tuple(_doubts(clean, values)))
 
 
-def _sections(features: RecordingFeatures, clean: CleanRecording, values: dict[str, float]) -> Iterator[Section]:
+def _sections(
+    features: RecordingFeatures, clean: CleanRecording, values: dict[str, float], classes: tuple[str, ...]
+) -> Iterator[Section]:
     yield Section("numbers", "Numbers of the whole recording", numbers=tuple(_key_numbers(clean, values)))
-    whole = overview_figure(clean)
+    whole = overview_figure(clean, classes)
     yield Section("signals", "Signals", figures=(whole,) if whole else (), tables=(_signal_table(clean),))
     is_known = {"sdnn": _is_known(values, "HRV_SDNN"), "rmssd": _is_known(values, "HRV_RMSSD")}
     of_beats = kinds_sentence(clean.beats) if len(clean.beats) else "No beats were found"

@@ -53,7 +53,7 @@ class Strip:
 
     ``over`` are other rows of the same rate and start, drawn as lines with their names; ``ticks`` are times that are
     marked along the bottom. ``lines`` join pairs of points (time, height), as onset and peak; ``intervals`` are bars in
-    the colours of their labels, instead of a signal.
+    the colours of their labels, instead of a signal; ``classes``, in their order, have the colours of every page.
     """
 
     title: str
@@ -65,6 +65,7 @@ class Strip:
     ticks: tuple[FloatArray, str] | None = None
     lines: tuple[tuple[FloatArray, FloatArray], ...] = ()
     intervals: tuple[Interval, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @staticmethod
     def of(signal: Signal, channel: int, title: str, **drawn: object) -> Strip:
@@ -147,7 +148,7 @@ def overview(strips: Sequence[Strip], duration_seconds: float, words: tuple[str,
 
 def _paint_whole(axes: Axes, strip: Strip, clock: Clock) -> None:
     if strip.intervals:
-        _paint_labels(axes, strip.intervals, clock)
+        _paint_labels(axes, strip, clock)
         return
     middles, low, high, is_masked = columns_of(strip)
     at = middles / clock.seconds
@@ -165,10 +166,10 @@ def _paint_whole(axes: Axes, strip: Strip, clock: Clock) -> None:
     _limit(axes, low, high)
 
 
-def _paint_labels(axes: Axes, intervals: Sequence[Interval], clock: Clock) -> None:
+def _paint_labels(axes: Axes, strip: Strip, clock: Clock) -> None:
     """Draw labelled intervals as bars with their names in them, where there is room."""
-    labels = tuple(dict.fromkeys(interval.label for interval in intervals))
-    shades = colours((), labels)
+    intervals = strip.intervals
+    shades = colours(strip.classes, (interval.label for interval in intervals))
     whole = max(interval.end_seconds for interval in intervals)
     times = [i.onset_seconds / clock.seconds for i in intervals if i.duration_seconds <= 0]
     if times:
