@@ -72,13 +72,17 @@ def read_attribute(node: Any, name: str) -> Any:
     Raises StoreError where it is absent, or neither one number nor one fixed-length text of reasonable size.
     """
     try:
-        if name not in node.attrs:
-            raise StoreError(f"{node.name} lacks {name!r}; the file is no store of biopercept or is damaged")
-        attribute = node.attrs.get_id(name)
+        try:
+            attribute = node.attrs.get_id(name)
+        except KeyError as fault:
+            raise StoreError(
+                f"{node.name} lacks {name!r}; the file is no store of biopercept or is damaged"
+            ) from fault
         if attribute.shape != () or attribute.dtype.kind not in "Sif" or attribute.dtype.itemsize > _LONGEST_TEXT:
             raise StoreError(f"{node.name} holds a {name!r} that no store of biopercept has; prepare the study again")
-        value = node.attrs[name]
-        return bytes(value).decode("utf-8") if attribute.dtype.kind == "S" else value.item()
+        value = np.empty((), dtype=attribute.dtype)
+        attribute.read(value)
+        return value.item().decode("utf-8") if attribute.dtype.kind == "S" else value.item()
     except _HDF5_FAULTS as fault:
         raise StoreError(f"{node.name} has a {name!r} that cannot be read, it is damaged; prepare again") from fault
 
