@@ -9,6 +9,7 @@ away; 143 told to stop (SIGTERM, SIGHUP, SIGUSR1).
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import signal
@@ -72,6 +73,10 @@ _OF_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
 _OTHERS_SECONDS = 2.0
 """Another process of torchrun waits so long with its words for the first to end over the same."""
 
+_COLLECTED_AFTER = 100_000
+"""New objects after which cycles are looked for: tables make millions of objects and no cycle, and a tenth of a load
+went into looking."""
+
 _FULL_OR_FROZEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
@@ -124,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
     _leave_removed_folder()
+    gc.set_threshold(_COLLECTED_AFTER)
     with (
         _stops_as_interrupts() as stops,
         noticing(_say_notice),

@@ -7,6 +7,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any
@@ -74,7 +75,7 @@ class PanelCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; the line that was given is written into the folder of results that it made."""
-        with claiming((str(ctx.info_name), *ctx.meta[_WORDS])):
+        with claiming((str(ctx.info_name), *ctx.meta[_WORDS])), _with_checksums(ctx):
             try:
                 outcome = super().invoke(ctx)
             except typer.Exit:  # some of many recordings failed: the results are there
@@ -254,6 +255,28 @@ def _values_of(option: Any, words: Sequence[str]) -> list[str]:
     values = [after for word, after in pairwise(words) if word in option.opts]
     values += [word.partition("=")[2] for word in words if word.startswith(tuple(f"{name}=" for name in option.opts))]
     return list(dict.fromkeys(values))
+
+
+@contextmanager
+def _with_checksums(ctx: Any) -> Iterator[None]:
+    """Write the hashes of what a command writes into its folder of results, however it ends."""
+    output = ctx.params.get("output")
+    if ctx.info_name not in _RESULTS or output is None:
+        yield
+        return
+    from biopercept.errors import BioperceptError, BusyError
+    from biopercept.results.checksums import stamps_of, write_checksums
+
+    before = stamps_of(output)
+    try:
+        yield
+    except BusyError:  # what is there is another's
+        raise
+    except BaseException:
+        with suppress(BioperceptError, OSError):
+            write_checksums(output, before)
+        raise
+    write_checksums(output, before)
 
 
 def _write_down(ctx: Any) -> None:

@@ -107,9 +107,9 @@ def prepare_base(base: Path) -> None:
 
 
 def digest_of(place: Path) -> dict[str, str]:
-    """Return a hash of every file below a folder, by name, times within text and JSON apart."""
+    """Return a hash of every file below a folder but the hashes, by name, times within text and JSON apart."""
     found = {}
-    for path in sorted(path for path in place.rglob("*") if path.is_file()):
+    for path in sorted(path for path in place.rglob("*") if path.is_file() and path.name != "SHA256SUMS"):
         content = path.read_bytes()
         if path.suffix in (".json", ".jsonl"):
             rows = (

@@ -15,7 +15,6 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.joined import open_studies
 from biopercept.data.splits import Fold
 from biopercept.data.windows import FloatArray, IntArray
-from biopercept.errors import SettingsError
 from biopercept.evaluation.missing_sensors import (
     SensorPredictions,
     calibrated_part,
@@ -29,7 +28,7 @@ from biopercept.evaluation.runs import fit_each
 from biopercept.evaluation.settings import NONE
 from biopercept.evaluation.time_split import plan_any
 from biopercept.parallel import Executor
-from biopercept.progress import each, steps
+from biopercept.progress import each, notice, steps
 from biopercept.results.folder import FoldsFile
 from biopercept.training.calibration import Calibration
 from biopercept.training.engine import engine_for, seed_for, threads
@@ -150,21 +149,29 @@ def fit_fold(plan: Plan, fold: Fold) -> FoldResult:
 def fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
     """Return the predictions of several folds, all repetitions of all of them fitted in one program.
 
-    They are those of :func:`fit_fold` within rounding; ``seconds`` divides the time evenly.
-
-    Raises SettingsError where they do not fit into the memory of the device.
+    They are those of :func:`fit_fold` within rounding; ``seconds`` divides the time evenly. Where the memory of a card
+    is too small for all of them, each half of the folds is fitted together, with a notice, and one fold by itself.
     """
+    try:
+        return _fit_together(plan, folds)
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+    middle = len(folds) // 2
+    notice(
+        f"the card has not the memory for networks of {len(folds)} folds at once: {middle or 'each repetition'} at "
+        "once (evaluation.stack_size=1 does not try, which begins another run)"
+    )
+    if not middle:
+        return [fit_fold(plan, fold) for fold in folds]
+    return [*fit_together(plan, folds[:middle]), *fit_together(plan, folds[middle:])]
+
+
+def _fit_together(plan: Plan, folds: Sequence[Fold]) -> list[FoldResult]:
     started = time.perf_counter()
     repetitions = {fold.name: _repetitions(plan, fold) for fold in folds}
     requests = [repetition.request for of_fold in repetitions.values() for repetition in of_fold]
     with threads(plan.request.fit.training.n_threads), steps("stack", 1, weight=len(folds)):
-        try:
-            models = NETWORKS[plan.request.model].together(requests)
-        except torch.OutOfMemoryError as fault:
-            raise SettingsError(
-                f"{len(requests)} networks at once do not fit into the memory of the device; set evaluation.stack_size "
-                "lower (which begins another run: choose another output or add --overwrite)"
-            ) from fault
+        models = NETWORKS[plan.request.model].together(requests)
         waiting, last = iter(models), {}
         for fold in folds:
             views = _views(plan, fold)

@@ -16,6 +16,7 @@ mne's way to name a channel, ``BAD_muscle@@Fp1``.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,6 +86,29 @@ def corrections_paths(path: Path) -> tuple[Path, Path]:
 def corrections_of(path: Path) -> Path | None:
     """Return the corrections of a recording, None where there are none; those by the full name of a file go first."""
     return next((file for file in corrections_paths(path) if is_file(file)), None)
+
+
+class CorrectionTables:
+    """Finds the corrections of many recordings; made for one reading of a study, for each folder is listed once."""
+
+    def __init__(self) -> None:
+        self._has_some: dict[str, bool] = {}
+
+    def of(self, path: Path) -> Path | None:
+        """Return what :func:`corrections_of` does."""
+        folder, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return corrections_of(path)
+        if folder not in self._has_some:
+            self._has_some[folder] = any(member.lower().endswith(ENDING) for member in _members(folder))
+        return corrections_of(path) if self._has_some[folder] else None
+
+
+def _members(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")
+    except OSError:
+        return []
 
 
 def read_corrections(file: Path) -> CorrectionTable:

@@ -42,6 +42,8 @@ SECONDS, GIGABYTES = "BIOPERCEPT_READ_SECONDS", "BIOPERCEPT_READ_GB"
 _FEWEST_SECONDS, _SECONDS_PER_BYTE = 15.0, 2e-6
 _FEWEST_BYTES, _BYTES_PER_BYTE = 2 << 30, 20
 _WAITING = 10.0
+_LATE_SECONDS = 20.0
+"""The process has so long to start and to keep its limits by itself; it is killed where it does not."""
 _MOST_MEMBERS = 10_000
 _PIECE = 1 << 24
 _END_SECONDS = 2.0
@@ -322,6 +324,8 @@ class ReadingProcess:
             with contextlib.suppress(BrokenPipeError):
                 self._pipes[1].send(request)
             self._import_meanwhile()
+            if not self._pipes[0].poll(limits.seconds * _WAITING + _LATE_SECONDS):
+                raise self._stopped(title, limits)
             is_well, answer = self._pipes[0].recv()
         except (EOFError, OSError) as fault:
             raise self._lost(title, limits) from fault
@@ -353,6 +357,12 @@ class ReadingProcess:
         code = self._child.returncode
         self.close()
         return RecordingError(f"{title}: {limits.why_lost(code)}")
+
+    def _stopped(self, title: str, limits: ReadingLimits) -> RecordingError:
+        """End a process that neither answers nor keeps its limits: it was stopped, or waits for a disk."""
+        assert self._child is not None
+        self._child.kill()
+        return RecordingError(f"{title}: {limits.why_lost(-signal.SIGALRM)}")
 
     def close(self) -> None:
         """End the process now."""

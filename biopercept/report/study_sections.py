@@ -73,11 +73,11 @@ class StudyFiles:
         for path in self.stores if wanted else ():
             try:
                 store = open_store(path)
-            except BioperceptError:  # of another version, or no store: what was scored is not in it
+                if store.fingerprint() == wanted:
+                    return store
+                store.close()
+            except BioperceptError:  # of another version, damaged, or no store: the page says that it is not there
                 continue
-            if store.fingerprint() == wanted:
-                return store
-            store.close()
         return None
 
     def participants_of(self, study: str, people: Collection[str]) -> ResultTable | None:
@@ -95,11 +95,15 @@ class StudyFiles:
 def study_files(folder: Path, given: Sequence[Path] = ()) -> StudyFiles:
     """Return what lies in a folder of results and up to three levels below, and what is given from elsewhere.
 
-    Each of ``given`` is a store or a folder with a table of participants. Raises StudyError where one is neither.
+    Each of ``given`` is a store or a folder with a table of participants. Raises StudyError where one is neither, and
+    StoreError where a store cannot be read.
     """
+    from biopercept.store.reading import open_store
+
     stores, participants = [], []
     for path in given:
         if path.is_file() and path.suffix == STORE_SUFFIX:
+            open_store(path).close()
             stores.append(path)
         elif (path / PARTICIPANTS).is_file():
             participants.append(path / PARTICIPANTS)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import StudyError
+from biopercept.results.checksums import require_as_written
 from biopercept.results.groups import Groups, load_groups
 from biopercept.results.plan import SettingsPlan, read_plan
 from biopercept.results.predictions import Predictions, predictions_of
@@ -484,6 +485,7 @@ def load_validation(folder: Path, name: str = "") -> CrossValidation | NumberVal
     """
     if read_json(folder / SCORES_FILE).get("kind") != "regression":
         return load_cross_validation(folder, name)
+    require_as_written(folder)
     scores = read_result(folder / SCORES_FILE, NumberValidation)
     table, subjects = read_table(folder / "predictions.csv"), read_rows(folder / "scores.csv", NumberSubjectScore)
     label, predicted = table.numbers("label"), table.numbers("predicted")
@@ -516,6 +518,7 @@ def load_cross_validation(folder: Path, name: str = "") -> CrossValidation:
 
     Raises StudyError where a file is missing, damaged, of another schema, or contradicts another.
     """
+    require_as_written(folder)
     scores = read_result(folder / SCORES_FILE, CrossValidation)
     if len(set(scores.classes)) < 2 or len(set(scores.classes)) != len(scores.classes):
         raise StudyError(

@@ -14,6 +14,7 @@ import numpy as np
 from biopercept.data.splits import Fold
 from biopercept.errors import StudyError
 from biopercept.results.audit import Audit
+from biopercept.results.checksums import require_as_written
 from biopercept.results.comparison import Comparison
 from biopercept.results.cross_validation import SCORES_FILE, CrossValidation, NumberValidation, load_validation
 from biopercept.results.curves import LearningCurve, PersonalCurve
@@ -99,6 +100,7 @@ _FILES: dict[str, Any] = {
 
 def _results_in(folder: Path, name: str) -> Iterator[tuple[str, Any]]:
     """Give each result that lies directly in a folder, with the field of :class:`Results` that it belongs to."""
+    require_as_written(folder)
     if (folder / SCORES_FILE).is_file():
         result = load_validation(folder, name)
         yield "number_validations" if isinstance(result, NumberValidation) else "cross_validations", result

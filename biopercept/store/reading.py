@@ -172,6 +172,11 @@ class StudyStore:
         ]
         return pd.DataFrame(rows)
 
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Return the place of each key in :attr:`order`."""
+        return {key: place for place, key in enumerate(self.order)}
+
     def recording(self, key: str) -> StoredRecording:
         """Return the recording of that key. Raises StoreError where the store has none."""
         for recording in self.recordings:
@@ -270,7 +275,7 @@ class StoredRecording:
     @property
     def place(self) -> int | None:
         """Place among the study's recordings in the order it lists them; None in stores that do not say."""
-        return self._store.order.index(self.key) if self.key in self._store.order else None
+        return self._store.places.get(self.key)
 
     @cached_property
     def duration_seconds(self) -> float:

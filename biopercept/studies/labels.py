@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from biopercept.errors import RecordingError, listed
 from biopercept.files import visible_members
-from biopercept.loaders.corrections import corrections_of, read_corrections
+from biopercept.loaders.corrections import CorrectionTables, read_corrections
 from biopercept.loaders.folders import companions
 from biopercept.recording import LABEL, Interval, RecordingLabels, relabelled
 from biopercept.studies.structure import EVENTS_WIN, Entry, Study
@@ -72,11 +73,14 @@ def with_labels_by_hand(study: Study, start_of: Callable[[Entry], float], faults
     recording's. Adds a fault where the label of a recording is its condition, which holds throughout. A table that is
     malformed costs its recording alone, when it is read.
     """
-    return replace(study, entries=tuple(_with_labels(entry, start_of, faults) for entry in study.entries))
+    tables = CorrectionTables()
+    return replace(study, entries=tuple(_with_labels(entry, tables, start_of, faults) for entry in study.entries))
 
 
-def _with_labels(entry: Entry, start_of: Callable[[Entry], float], faults: list[str]) -> Entry:
-    table = corrections_of(entry.files[0].path) if entry.files else None
+def _with_labels(
+    entry: Entry, tables: CorrectionTables, start_of: Callable[[Entry], float], faults: list[str]
+) -> Entry:
+    table = tables.of(entry.files[0].path) if entry.files else None
     rows = () if table is None else read_corrections(table).rows
     corrections = [row.correction for row in rows if row.correction.kind == LABEL]
     if table is None or not corrections:
@@ -383,8 +387,8 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
                     f"{file.path.name} is listed under two recordings: {owner.titled_row} and {entry.titled_row}"
                 )
             elif contents := _contents(file.path):
-                size = sum(p.stat().st_size for p in contents)
-                same_size.setdefault(size, []).append(_Listed(entry, file.path, contents))
+                size = sum(contents.values())
+                same_size.setdefault(size, []).append(_Listed(entry, file.path, [*contents]))
     # Only files of one size can be equal: hash those, first by their beginnings.
     for group in same_size.values():
         for alike in _alike(group, _HEAD):
@@ -397,17 +401,29 @@ def _check_same_recording(entries: tuple[Entry, ...], faults: list[str]) -> None
                 )
 
 
-def _contents(path: Path) -> list[Path]:
-    """Return the files that hold a recording's samples: of a file and its parts the largest, for headers are alike."""
-    if path.is_dir():
-        return [p for p in visible_members(path) if p.is_file()]
-    if path.suffix == ".hea" or not path.exists():
+def _contents(path: Path) -> dict[Path, int]:
+    """Return the files that hold a recording's samples, and their sizes.
+
+    Of a file and its parts it is the largest, for headers are alike.
+    """
+    try:
+        about = path.stat()
+    except OSError:
+        about = None
+    if about is not None and S_ISDIR(about.st_mode):
+        return _sizes(p for p in visible_members(path) if p.is_file())
+    if path.suffix == ".hea" or about is None:
         stem = path.with_suffix("") if path.suffix == ".hea" else path
-        return [p for p in (stem.with_name(stem.name + ".dat"),) if p.is_file()]
-    if not path.is_file():
-        return []
-    parts = companions(path)
-    return [max((path, *parts), key=lambda file: file.stat().st_size)] if parts else [path]
+        return _sizes(p for p in (stem.with_name(stem.name + ".dat"),) if p.is_file())
+    if not S_ISREG(about.st_mode):
+        return {}
+    sizes = {path: about.st_size} | _sizes(companions(path))
+    largest = max(sizes, key=sizes.__getitem__)
+    return {largest: sizes[largest]}
+
+
+def _sizes(paths: Iterable[Path]) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in paths}
 
 
 def _alike(group: list[_Listed], limit: int | None) -> list[list[_Listed]]:

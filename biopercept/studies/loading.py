@@ -16,7 +16,7 @@ from pathlib import Path
 from biopercept.errors import RecordingError, StudyError
 from biopercept.files import is_folder
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS, apart
-from biopercept.loaders.corrections import ENDING, corrections_of, corrections_paths, read_corrections
+from biopercept.loaders.corrections import ENDING, CorrectionTables, corrections_paths, read_corrections
 from biopercept.loaders.glance import EDF_SUFFIXES
 from biopercept.loaders.readers.edf import AnnotationFile, read_annotation_file
 from biopercept.loaders.sidecars import read_sidecar
@@ -184,7 +184,7 @@ def load_placed(study: Study, entry: Entry, aligner: Aligner | None = None) -> t
 
     ``aligner`` sets the clocks of several files beside each other; without one they lie as their starts say.
     """
-    _refuse_shared_corrections(entry)
+    _refuse_shared_corrections(entry, CorrectionTables())
     loaded = [(file, _loaded(study, entry, file)) for file in entry.files]
     shifts, started_at, notes = _shifts(entry, loaded)
     parts = [
@@ -266,7 +266,8 @@ def _loaded(study: Study, entry: Entry, file: StudyFile) -> Recording:
 def strange_corrections(study: Study) -> tuple[str, ...]:
     """Return a note for each table of corrections in the folders of a study's files that is of none of them."""
     files = [file.path for entry in study.entries for file in entry.files]
-    read = {table for path in files if (table := corrections_of(path)) is not None}
+    tables = CorrectionTables()
+    read = {table for path in files if (table := tables.of(path)) is not None}
     folders = dict.fromkeys(path.absolute().parent for path in files)
     strange = [table for folder in folders for table in sorted(folder.glob(f"*{ENDING}")) if table not in read]
     return tuple(f"{one.name} is read with no recording of the study; its name is that of none" for one in strange)
@@ -274,27 +275,29 @@ def strange_corrections(study: Study) -> tuple[str, ...]:
 
 def n_corrected(study: Study) -> int:
     """Return how many recordings have corrections by hand beside their files."""
-    return sum(any(corrections_of(file.path) is not None for file in entry.files) for entry in study.entries)
+    tables = CorrectionTables()
+    return sum(any(tables.of(file.path) is not None for file in entry.files) for entry in study.entries)
 
 
 def correction_faults(study: Study) -> Iterator[str]:
     """Give a sentence for each thing that is malformed in the corrections of a study; no recording is opened."""
+    tables = CorrectionTables()
     for entry in study.entries:
         try:
-            _refuse_shared_corrections(entry)
+            _refuse_shared_corrections(entry, tables)
         except RecordingError as fault:
             yield str(fault)
             continue
         for file in entry.files:
-            table = corrections_of(file.path)
+            table = tables.of(file.path)
             yield from read_corrections(table).faults if table is not None else ()
 
 
-def _refuse_shared_corrections(entry: Entry) -> None:
+def _refuse_shared_corrections(entry: Entry, tables: CorrectionTables) -> None:
     """Refuse corrections that two files of one recording would both read, as they have one name without suffix."""
     places: dict[Path, Path] = {}
     for file in entry.files:
-        corrections = corrections_of(file.path)
+        corrections = tables.of(file.path)
         if corrections is not None and (other := places.get(corrections)) is not None:
             full = corrections_paths(file.path)[0].name
             raise RecordingError(

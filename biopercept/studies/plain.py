@@ -188,6 +188,7 @@ class _Finder:
 
     def __init__(self, folder: Path) -> None:
         self._root = folder.resolve()
+        self._root_text = f"{self._root}/".replace("//", "/")
         self._places = Places()
         self._n_hints = 0
 
@@ -203,7 +204,7 @@ class _Finder:
         # The name that the study uses is kept: the suffix and the files beside it belong to it.
         path = self._root / text
         try:
-            problem = self._problem(path, is_relative=not Path(text).is_absolute())
+            problem = self._problem(path, is_relative=not os.path.isabs(text))  # noqa: PTH117
         except (OSError, RuntimeError) as fault:
             problem = f"cannot be followed ({type(fault).__name__})"
         if problem:
@@ -213,11 +214,13 @@ class _Finder:
 
     def _problem(self, path: Path, *, is_relative: bool) -> str:
         real = self._places.real(path)
-        if is_relative and not real.is_relative_to(self._root):
+        if is_relative and not f"{real}/".startswith(self._root_text):
             return "leads out of the study folder; write it as an absolute path"
+        if os.access(real, os.R_OK):
+            return ""
         if not real.exists():
             return "" if _is_wfdb_name(path) else f"is not there{self._hint(path)}"
-        return "" if os.access(real, os.R_OK) else "may not be read; check its permissions"
+        return "may not be read; check its permissions"
 
     def _hint(self, path: Path) -> str:
         """Return what a path that leads nowhere could mean: where it first leads nowhere, the nearest name there."""

@@ -79,12 +79,20 @@ class Table:
 def table_in(folder: Path, name: str, faults: list[str] | None = None) -> Path | None:
     """Return the table of a name in a folder, whatever it ends with; None where there is none.
 
-    A fault is added where there are two.
+    A fault is added where there are two, and where something of that name is no file.
     """
-    there = [path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()]
-    if len(there) > 1 and faults is not None:
-        faults.append(f"{listed(path.name for path in there)} are all the table {name}; keep one of them")
+    named = [folder / f"{name}{ending}" for ending in ENDINGS]
+    there = [path for path in named if path.is_file()]
+    if faults is not None:
+        if len(there) > 1:
+            faults.append(f"{listed(path.name for path in there)} are all the table {name}; keep one of them")
+        faults += [f"{path.name} is no file; a table is needed there" for path in named if _is_no_file(path)]
     return next(iter(there), None)
+
+
+def _is_no_file(path: Path) -> bool:
+    """Return whether something is at a path, or a link that leads nowhere, and is not a file."""
+    return os.path.lexists(path) and not path.is_file()
 
 
 def table_like(folder: Path, name: str) -> str:

@@ -36,7 +36,7 @@ from biopercept.errors import CheckpointError, SettingsError, TrainingError, the
 from biopercept.training.checkpoint import PRETRAINED, Checkpoint, load_model, read_description, require_features
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.fitting import FittedModel, NetworkOnStudy, fit_perceiver_io
-from biopercept.training.loop import FitRequest, FittedNetwork, Optimisation
+from biopercept.training.loop import FitRequest, FittedNetwork, Optimisation, fewer_windows
 from biopercept.training.objective import Objective, read_windows, values_of
 from biopercept.training.settings import FULL, HEAD, KEEP, LOW_RANK, PersonalisationSettings, TrainingSettings
 
@@ -69,8 +69,19 @@ def adapt(start: nn.Module, source: TokenSource, request: FitRequest, settings: 
     one classification and is left as it is; ``source`` gives the windows scaled as it was trained. Of the request's
     training settings label smoothing and clipping are read.
 
-    Raises TrainingError where the loss is not finite.
+    Where the memory of a card is too small for a batch, it begins anew with half as many windows in one, with a notice.
+
+    Raises TrainingError where the loss is not finite. Raises SettingsError where not even one window has room on the
+    card.
     """
+    while True:
+        try:
+            return _adapted(start, source, request, settings)
+        except torch.cuda.OutOfMemoryError as fault:
+            settings = replace(settings, batch_size=fewer_windows(settings.batch_size, "personalisation", fault))
+
+
+def _adapted(start: nn.Module, source: TokenSource, request: FitRequest, settings: PersonalisationSettings) -> Adapted:
     windows, fitting, checking, engine = request.inputs.windows, request.training, request.validation, request.engine
     if not len(checking) and settings.unchecked == KEEP:
         return _kept(start, engine, ())

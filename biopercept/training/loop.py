@@ -179,27 +179,28 @@ def fit_network(
         try:
             return _fitted(request, make, objective, start_from)
         except torch.cuda.OutOfMemoryError as fault:
-            training = replace(request.settings.training, batch_size=_fewer_windows(request.settings.training, fault))
+            fewer = fewer_windows(request.settings.training.batch_size, "training", fault)
+            training = replace(request.settings.training, batch_size=fewer)
             request = replace(request, settings=replace(request.settings, training=training))
         for generator, state in zip(objective.generators, states, strict=True):
             generator.set_state(state)
 
 
-def _fewer_windows(settings: TrainingSettings, fault: torch.cuda.OutOfMemoryError) -> int:
-    """Return half of a batch that the card has no memory for, and say so.
+def fewer_windows(batch_size: int, section: str, fault: torch.cuda.OutOfMemoryError) -> int:
+    """Return half of a batch that the card has no memory for, and say so; ``section`` has the setting of its size.
 
     Raises SettingsError of a batch of a single window.
     """
     torch.cuda.empty_cache()
-    if settings.batch_size == 1:
+    if batch_size == 1:
         raise SettingsError(
             "the card has not the memory for a single window; take a smaller network (model.width, model.n_latents), "
             "shorter windows, or --device cpu"
         ) from fault
-    fewer = settings.batch_size // 2
+    fewer = batch_size // 2
     notice(
-        f"the card has not the memory for batches of {settings.batch_size} windows: the fit begins anew with {fewer} "
-        f"(training.batch_size={fewer} does so at once)"
+        f"the card has not the memory for batches of {batch_size} windows: the fit begins anew with {fewer} "
+        f"({section}.batch_size={fewer} does so at once)"
     )
     return fewer
 

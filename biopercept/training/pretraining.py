@@ -66,7 +66,7 @@ from biopercept.training.checkpoint import (
     write_model_folder,
 )
 from biopercept.training.engine import Engine, Group, engine_for, group_of, seed_for, seeded, threads
-from biopercept.training.loop import Optimisation
+from biopercept.training.loop import Optimisation, fewer_windows
 from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
 from biopercept.training.resuming import KeptFit, kept_fit, random_states, resuming_until_written, set_random_states
 from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSettings, PretrainingSettings
@@ -288,10 +288,25 @@ class PretrainingRequest:
 def pretrain(request: PretrainingRequest) -> PretrainedNetwork:
     """Return a network pretrained on the windows of some studies.
 
-    Raises SettingsError where studies disagree on the features of a group, or batches are too small to be shared.
+    Where the memory of a card is too small for a batch, it begins anew with half as many windows in one, with a notice;
+    not where several processes share the work, which would have to agree.
+
+    Raises SettingsError where studies disagree on the features of a group, batches are too small to be shared, or not
+    even one window has room on the card.
     Raises TrainingError where the loss is not finite. Raises CheckpointError where ``start_from`` has nothing in common
     with the network. Raises UnfinishedError where another process of the group has ended.
     """
+    while True:
+        try:
+            return _pretrained(request)
+        except torch.cuda.OutOfMemoryError as fault:
+            if request.group is not None:
+                raise
+            fewer = fewer_windows(request.settings.batch_size, "pretraining", fault)
+            request = replace(request, settings=replace(request.settings, batch_size=fewer))
+
+
+def _pretrained(request: PretrainingRequest) -> PretrainedNetwork:
     studies, settings, engine, seed = request.studies, request.settings, request.engine, request.seed
     vocabulary = joint_vocabulary(studies)
     sources = [TokenSource(s, s.fit(s.windows.subjects), request.tokens, engine.device) for s in studies]

@@ -29,7 +29,7 @@ def test_an_audit_ends_well_whatever_it_finds_unless_strict(
     code, out, err = run(capsys, "audit", store, "-o", output, "--normalisation", "global", *QUICK)
     assert code == 0, err
     assert "leak: file-only: The length of the file, and when its signals begin and end, tells the label" in out
-    written = {"audit.json", "audit.md", "config.yaml", "plan.json", "command.json"}
+    written = {"audit.json", "audit.md", "config.yaml", "plan.json", "command.json", "SHA256SUMS"}
     assert {p.name for p in output.iterdir()} == written
     first = json.loads((output / "audit.json").read_text())
     code, out, err = run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,7 @@ from biopercept.files import only_writer
 from biopercept.model.settings import PerceiverSettings
 from biopercept.store.reading import open_store
 from biopercept.tasks import Task
+from biopercept.training import fitting
 from biopercept.training.fitting import NetworkFitter
 from biopercept.training.settings import FitSettings, TrainingSettings
 
@@ -315,15 +317,30 @@ def test_stacks_cut_short_go_on_to_the_same_bytes_whatever_the_number_of_jobs(st
     assert without_times(tmp_path / "cut") == without_times(tmp_path / "straight")
 
 
-def test_networks_too_many_for_the_device_are_told_what_to_set(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_networks_too_many_for_the_device_are_fitted_fewer_at_once_and_that_is_said(
+    store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    whole, sizes = fitting.fit_stacked, []
 
-    monkeypatch.setattr("biopercept.training.fitting.fit_stacked", lambda *_, **__: full())
-    with pytest.raises(SettingsError, match=r"2 networks at once do not fit .* set evaluation\.stack_size lower"):
-        cross_validate(stacked(store), tmp_path / "cv")
+    def small(requests: Sequence[object], *others: object, **more: object) -> object:
+        sizes.append(len(requests))
+        if len(requests) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return whole(requests, *others, **more)
+
+    with open_store(store) as opened:
+        plan = plan_evaluation(opened, stacked(store))
+        at_once = fit_together(plan, plan.folds[:2])
+        monkeypatch.setattr(fitting, "fit_stacked", small)
+        with pytest.warns(UserWarning, match="not the memory for networks of 2 folds at once: 1 at once"):
+            fewer = fit_together(plan, plan.folds[:2])
+        assert sizes == [2, 1, 1]
+        for one, other in zip(at_once, fewer, strict=True):
+            assert np.allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-4)
+        monkeypatch.setattr(fitting, "fit_stacked", lambda *_, **__: small([0, 0]))
+        with pytest.warns(UserWarning, match="at once: each repetition at once"):
+            alone = fit_together(plan, plan.folds[:1])
+        assert np.allclose(alone[0].probabilities, at_once[0].probabilities, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

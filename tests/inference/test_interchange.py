@@ -209,7 +209,7 @@ def test_predict_writes_them_beside_its_tables_and_holds_the_predictions_in_json
     assert run("predict", "stress-wrist", recording, "-o", output, "--overwrite").exit_code == 0
     left = {path.name for path in output.iterdir()}
     tables = {"S01__S01_predictions.tsv", "S01__S01_predictions.json", "summary.csv", "failures.csv"}
-    assert left == {*tables, "command.json"}
+    assert left == {*tables, "command.json", "SHA256SUMS"}
 
 
 def test_a_format_that_is_not_known_is_refused_before_anything_is_written(recording: Path) -> None:

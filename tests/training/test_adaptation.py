@@ -15,7 +15,7 @@ from biopercept.data.batches import TokenSource, vocabulary_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import TrainingError
+from biopercept.errors import SettingsError, TrainingError
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.training.adaptation import (
@@ -211,3 +211,20 @@ def test_a_lower_loss_does_not_make_up_for_fewer_right_answers_than_the_start() 
     assert is_better([start, (5, 0.50, 0.75)], 0.60)
     assert not is_better([start, (5, 0.50, 0.70)], 0.60)
     assert not is_better([start, (5, 0.60, 0.90)], 0.60)
+
+
+def test_a_card_without_room_for_a_batch_gets_half_and_says_so(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, loss = case.adapt("head", case.fitting, case.checking, batch_size=4), Objective.loss
+
+    def limited(objective: Objective, network: nn.Module, source: TokenSource, rows: np.ndarray, *more: object):
+        if len(rows) > 4:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return loss(objective, network, source, rows, *more)
+
+    monkeypatch.setattr(Objective, "loss", limited)
+    with pytest.warns(UserWarning, match=r"personalisation\.batch_size=4 does so at once"):
+        halved = case.adapt("head", case.fitting, case.checking)
+    assert not moved(at_once.network, halved.network)
+    monkeypatch.setattr(Objective, "loss", lambda *_: limited(*_[:3], np.zeros(5)))
+    with pytest.warns(UserWarning), pytest.raises(SettingsError, match="not the memory for a single window"):
+        case.adapt("head", case.fitting, case.checking)

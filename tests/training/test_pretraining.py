@@ -247,3 +247,24 @@ def test_whole_source_dropout_keeps_a_model_standing_when_its_best_sensor_is_gon
     without, standing = (np.array([correct(chance, seed) for seed in range(3)]) for chance in (0.0, 0.8))
     assert min(without[:, 0].min(), standing[:, 0].min()) > 0.9
     assert standing[:, 1].mean() > max(0.7, without[:, 1].mean() + 0.1)
+
+
+def test_a_card_without_room_for_a_batch_gets_half_and_says_so(
+    made: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, most = unlabelled(made, made.study(2)), 8
+    at_once = done([study], settings=replace(BRIEF, batch_size=8))
+    encode = BiosignalPerceiver.encode
+
+    def limited(network: BiosignalPerceiver, inputs: TokenInputs, *others, **more):
+        if len(inputs.sensors[0].patches if inputs.sensors else inputs.features[0].values) > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return encode(network, inputs, *others, **more)
+
+    monkeypatch.setattr(BiosignalPerceiver, "encode", limited)
+    with pytest.warns(UserWarning, match=r"pretraining\.batch_size=(16|8) does so at once"):
+        halved = done([study])
+    assert equal(halved.network.state_dict(), at_once.network.state_dict())
+    most = 0
+    with pytest.warns(UserWarning), pytest.raises(SettingsError, match="not the memory for a single window"):
+        done([study])
