@@ -182,6 +182,8 @@ def numbers_in(figure: Figure) -> FigureData | None:
     It is for figures that state no numbers of their own. ``panel`` is what stands above or beside a plot, ``curve``
     what the legend calls a line, or the row of a bar; lines that only guide the eye are left out.
     """
+    import numpy as np
+
     rows: list[tuple[Any, ...]] = []
     for place, axes in enumerate(figure.axes, 1):
         panel = axes.get_title("left") or axes.get_title() or axes.get_ylabel() or f"panel {place}"
@@ -189,7 +191,7 @@ def numbers_in(figure: Figure) -> FigureData | None:
         for line in axes.get_lines():
             label = str(line.get_label())
             is_data = line.get_transform() is axes.transData  # not so of lines from edge to edge
-            points = zip(line.get_xdata(False), line.get_ydata(False), strict=True) if is_data else ()
+            points = np.column_stack((line.get_xdata(False), line.get_ydata(False))).tolist() if is_data else []
             rows += [(panel, "" if label.startswith("_") else label, float(x), float(y)) for x, y in points]
         names = [text.get_text() for text in axes.get_yticklabels()]
         for bars in axes.containers:

@@ -57,9 +57,10 @@ def warnings_of(results: Results) -> tuple[ReportWarning, ...]:
     done = [(one.name, one.warnings) for one in results.explanations]
     done += [(one.name, one.warnings) for one in results.reconstructions]
     warnings += [_light(f"{words[:1].upper()}{words[1:]} ({name}).") for name, of_one in done for words in of_one]
-    for runs in _by_study([*results.cross_validations, *results.number_validations]):
+    everything: list[CrossValidation | NumberValidation] = [*results.cross_validations, *results.number_validations]
+    for runs in _by_study(everything):
         of_groups = [warning for run in runs for warning in _of_groups(run.groups, run.model)]
-        warnings += _of_study(runs, [*results.cross_validations, *results.number_validations], of_groups)
+        warnings += _of_study(runs, everything, of_groups)
     return tuple(sorted(dict.fromkeys(warnings), key=lambda warning: not warning.is_grave))
 
 
