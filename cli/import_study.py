@@ -28,6 +28,7 @@ def import_study(
     Example: biopercept import eegmat downloads/eegmat -o eegmat
     """
     from biopercept.errors import StudyError
+    from biopercept.files import refuse_inputs
     from biopercept.studies.datasets.catalogue import DATASETS, dataset_named
     from biopercept.studies.datasets.writing import source_folder
     from biopercept.studies.loading import load_study
@@ -42,7 +43,8 @@ def import_study(
         raise StudyError(
             f"{source} is neither a folder nor a .zip; SOURCE is the folder that holds {', '.join(chosen.layout)}"
         )
-    claim(output, overwrite=run.overwrite, inputs=[source])
+    refuse_inputs(output, [source], is_within_allowed=True)
+    claim(output, overwrite=run.overwrite)
     with source_folder(source, output) as folder:
         summary = chosen.write_study(folder, output)
         load_study(output)

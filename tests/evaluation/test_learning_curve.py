@@ -95,7 +95,7 @@ def test_what_cross_validate_refuses_of_folds_and_weights_the_curve_refuses_in_t
     assert run("cross-validate", *words, *k_fold, "-o", few, "--label-share", 0.5) == 0
     capsys.readouterr()
     asked = [
-        (("--split", "subject", "--stratify"), "evaluation.stratify balances the folds of k-fold; evaluation.split is"),
+        (("--split", "subject", "--stratify"), "--stratify balances the folds of k-fold; evaluation.split is"),
         (("--folds-from", tmp_path), f"{tmp_path} holds no folds of a cross-validation; --folds-from takes its result"),
         (("--folds-from", few, "--split", "subject"), f"{few} holds folds of split k-fold, and split is su"),
         (

@@ -295,7 +295,7 @@ def test_which_recording_of_a_study_must_be_one(study: Path) -> None:
     result = run(study, "--bad", "1:2")
     assert isinstance(result.exception, SettingsError)
     assert str(result.exception) == (
-        "--subject, --session and --recording choose 2 of the study's recordings, and one is corrected at a time; "
+        "2 recordings are meant, and one is corrected at a time; choose it with --subject, --session and --recording; "
         "there are: S01 lab; S02 lab"
     )
     of_a_file = run(study / "one.edf", "--subject", "S01", "--list").exception
