@@ -38,7 +38,8 @@ def import_study(
         raise StudyError(f"the name comes first, as in biopercept import {source} {dataset} -o {output}")
     chosen = dataset_named(dataset)
     if not source.exists():
-        raise StudyError(f"there is no folder or .zip {source}{path_meant(source)}")
+        meant = path_meant(source) or f"; SOURCE is the folder that holds {', '.join(chosen.layout)}"
+        raise StudyError(f"there is no folder or .zip {source}{meant}")
     if not source.is_dir() and not (source.is_file() and source.suffix.lower() == ".zip"):
         raise StudyError(
             f"{source} is neither a folder nor a .zip; SOURCE is the folder that holds {', '.join(chosen.layout)}"
