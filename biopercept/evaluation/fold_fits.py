@@ -17,7 +17,6 @@ from biopercept.data.splits import Fold
 from biopercept.data.windows import FloatArray, IntArray
 from biopercept.errors import SettingsError
 from biopercept.evaluation.missing_sensors import (
-    NONE,
     SensorPredictions,
     calibrated_part,
     plain_predictions,
@@ -27,6 +26,7 @@ from biopercept.evaluation.missing_sensors import (
 )
 from biopercept.evaluation.plan import EvaluationRequest, Plan
 from biopercept.evaluation.runs import fit_each
+from biopercept.evaluation.settings import NONE
 from biopercept.evaluation.time_split import plan_any
 from biopercept.parallel import Executor
 from biopercept.progress import each, steps
