@@ -196,8 +196,9 @@ def _kind(rows: Rows) -> str:
 def _settings(rows: Rows, preset: options.Preset) -> PrepareSettings:
     given_rows = {"--events": rows.events, "--whole": rows.whole, "--around": rows.around}
     kinds = [name for name, value in given_rows.items() if value]
-    settings = preset.preparing("features", *kinds)
     given = {"length_seconds": rows.window, "step_seconds": rows.step}
+    options.refuse_two_values(preset.overrides or (), {f"windows.{name}": value for name, value in given.items()})
+    settings = preset.preparing("features", *kinds)
     for option, seconds in (("--window", rows.window), ("--step", rows.step)):
         if seconds is not None and not 0 < seconds < float("inf"):
             raise SettingsError(f"{option} is {seconds:g}; it must be a number of seconds above 0")

@@ -28,6 +28,7 @@ def import_study(
     Example: biopercept import eegmat downloads/eegmat -o eegmat
     """
     from biopercept.errors import StudyError
+    from biopercept.files import refuse_inputs
     from biopercept.studies.datasets.catalogue import DATASETS, dataset_named
     from biopercept.studies.datasets.writing import source_folder
     from biopercept.studies.loading import load_study
@@ -37,12 +38,14 @@ def import_study(
         raise StudyError(f"the name comes first, as in biopercept import {source} {dataset} -o {output}")
     chosen = dataset_named(dataset)
     if not source.exists():
-        raise StudyError(f"there is no folder or .zip {source}{path_meant(source)}")
+        meant = path_meant(source) or f"; SOURCE is the folder that holds {', '.join(chosen.layout)}"
+        raise StudyError(f"there is no folder or .zip {source}{meant}")
     if not source.is_dir() and not (source.is_file() and source.suffix.lower() == ".zip"):
         raise StudyError(
             f"{source} is neither a folder nor a .zip; SOURCE is the folder that holds {', '.join(chosen.layout)}"
         )
-    claim(output, overwrite=run.overwrite, inputs=[source])
+    refuse_inputs(output, [source], is_within_allowed=True)
+    claim(output, overwrite=run.overwrite)
     with source_folder(source, output) as folder:
         summary = chosen.write_study(folder, output)
         load_study(output)

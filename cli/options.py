@@ -334,7 +334,7 @@ class Channels:
         from biopercept.errors import SettingsError
         from biopercept.studies.definition import read_signals, with_units
 
-        units = {}
+        units: dict[str, str] = {}
         for text in self.unit or ():
             label, _, unit = (part.strip() for part in text.rpartition("="))
             if not label or not unit:
@@ -460,7 +460,7 @@ class ModelPreset(Preset):
             purposes = [replace(one, options=one.options | {"--normalisation"}) for one in purposes]
         given = {**(named or {}), "normalisation.mode": self.normalisation}
         changes = [f"{key}={value}" for key, value in given.items() if value is not None]
-        _refuse_two_values(self.overrides or (), given)
+        refuse_two_values(self.overrides or (), given)
         overrides = [*(self.overrides or ()), *changes]
         try:
             settings, warnings = load_config_for(stores, self.config, overrides, assumed=usual, purposes=purposes)
@@ -481,6 +481,8 @@ _OPTIONS = {
     "evaluation.missing_sensors": "--missing-sensors",
     "normalisation.mode": "--normalisation",
     "pretraining.objective": "--objective",
+    "windows.length_seconds": "--window",
+    "windows.step_seconds": "--step",
 }
 """The option that stands for a setting."""
 
@@ -494,13 +496,13 @@ def _in_words_of_options(fault: SettingsError, given: Mapping[str, object]) -> S
         typed = option if value is True else f"{option} {value}"
         faults = [text.replace(f"--set {key}={value}:", f"{typed}:") for text in faults]
         faults = [option + text.removeprefix(key) if text.startswith(f"{key} ") else text for text in faults]
-    return type(fault)(faults) if len(faults) > 1 else type(fault)(faults[0])  # type: ignore[arg-type]
+    return type(fault)(faults) if len(faults) > 1 else type(fault)(faults[0])
 
 
-def _refuse_two_values(overrides: Sequence[str], given: Mapping[str, object]) -> None:
+def refuse_two_values(overrides: Sequence[str], given: Mapping[str, object]) -> None:
     """Refuse a setting that an option and --set give different values. Raises SettingsError."""
     for key, _, value in (override.partition("=") for override in overrides):
-        if (other := given.get(key.strip())) is not None and str(other) != value.strip():
+        if (other := given.get(key.strip())) is not None and str(other) not in (value.strip(), f"{value.strip()}.0"):
             from biopercept.errors import SettingsError
 
             raise SettingsError(

@@ -89,7 +89,8 @@ class PanelCommand(TyperCommand):
         ctx.meta[_WORDS] = tuple(args)
         try:
             rest = list(super().parse_args(ctx, list(args)))
-        except Exception as fault:  # of click, or of the copy of it that typer brings
+        except Exception as raised:  # of click, or of the copy of it that typer brings
+            fault: Any = raised
             if type(fault).__name__ == "NoSuchOption":
                 _name_the_option(fault, [name for one in self.get_params(ctx) for name in one.opts], ctx)
             elif type(fault).__name__ == "BadParameter":
@@ -112,12 +113,12 @@ class PanelCommand(TyperCommand):
         for one in self.get_params(ctx):
             value = values.get(one.name)
             is_argument = one.param_type_name == "argument"
-            name = one.metavar or one.name if is_argument else one.opts[0]
+            name = (one.metavar or one.name).strip("[]") if is_argument else one.opts[0]
             if "" in (value if isinstance(value, list | tuple) else [value]):
                 raise SettingsError(f"{name} is empty; give a value{'' if one.required else ', or leave it out'}")
             if name == "--set" and (two := _set_twice(value or ())):
                 raise SettingsError(f"--set gives {two}; give one")
-            is_one = not (is_argument or one.multiple or one.is_flag)
+            is_one = not (is_argument or one.multiple or getattr(one, "is_flag", False))
             if is_one and order.count(one) > 1 and len(given := _values_of(one, words)) > 1:
                 raise SettingsError(f"{name} is given with {len(given)} values ({', '.join(given)}); give one")
 

@@ -164,10 +164,12 @@ def fold_progress(title: str, *, quiet: bool, verbose: bool) -> Iterator[Callabl
 
 
 @contextmanager
-def epoch_progress(title: str, n_epochs: int, *, quiet: bool, verbose: bool) -> Iterator[Callable[..., None]]:
+def epoch_progress(
+    title: str, n_epochs: int, *, quiet: bool, verbose: bool, what: str = "epochs"
+) -> Iterator[Callable[..., None]]:
     """Show how many epochs are done, on a terminal as a bar and elsewhere line by line, each with its losses."""
     with progress(quiet=quiet) as bar:
-        bar.add_task(f"{title}: epochs", total=n_epochs)
+        bar.add_task(f"{title}: {what}", total=n_epochs)
 
         def show(epoch: int, loss: float, validation: float | None = None) -> None:
             if bar.disable or verbose:

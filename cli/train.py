@@ -61,7 +61,10 @@ def train(
     request = options.evaluation_request(settings, stores, data, preset, run, task=data.task, fit=fit)
     if final.subject is not None:
         request = replace(request, subjects=(final.subject,))
-    with epoch_progress("training", settings.training.n_epochs, quiet=run.quiet, verbose=run.verbose) as show:
+    work, n, what = "training", settings.training.n_epochs, "epochs"
+    if is_personal and final.start_from is not None:
+        work, n, what = "adapting", settings.personalisation.n_steps, "steps"
+    with epoch_progress(work, n, quiet=run.quiet, verbose=run.verbose, what=what) as show:
         model = train_on_store(request, output, is_personal=is_personal, scores=scores, on_epoch=show)
     if is_personal:
         say(personal_sentence(model.training["personal"]), quiet=run.quiet)

@@ -33,6 +33,7 @@ from biopercept.data.batches import TokenSource
 from biopercept.data.views import visible_inputs
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import CheckpointError, SettingsError, TrainingError, the_model
+from biopercept.progress import steps
 from biopercept.training.checkpoint import PRETRAINED, Checkpoint, load_model, read_description, require_features
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.fitting import FittedModel, NetworkOnStudy, fit_perceiver_io
@@ -94,7 +95,7 @@ def _adapted(start: nn.Module, source: TokenSource, request: FitRequest, setting
     checks = [(0, *check_windows(network, source, objective, checking))] if len(checking) else []
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     n_steps = settings.n_steps if len(checking) else max(1, round(settings.unchecked_share * settings.n_steps))
-    with seeded(request.seed) as generator:
+    with seeded(request.seed) as generator, steps("step", n_steps, is_result=False) as done:
         _choose_learnt(network, settings.method, settings.rank, generator)
         noise = torch.Generator(engine.device).manual_seed(request.seed)
         weights = objective.sampling_weights(fitting)
@@ -112,6 +113,7 @@ def _adapted(start: nn.Module, source: TokenSource, request: FitRequest, setting
                 checks.append((step, *check_windows(network, source, objective, checking)))
                 if is_better(checks, best[0] if best else checks[0][1]):
                     best = (checks[-1][1], step, {k: v.clone() for k, v in network.state_dict().items()})
+            done.advance()
     if len(checking):
         if best is None:
             return _kept(start, engine, tuple(checks))

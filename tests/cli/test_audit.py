@@ -62,7 +62,7 @@ def test_mistakes_are_one_sentence(store: Path, tmp_path: Path, capsys: pytest.C
     assert "--model-scores and --fit are both given; audit one model at a time" in err
     code, _, err = run(capsys, "audit", store, "-o", tmp_path / "b", "--model-scores", tmp_path)
     assert code == 2
-    assert "scores.json is missing" in err
+    assert "holds no scores.json; give what cross-validate wrote" in err
     code, _, err = run(capsys, "audit", store, "-o", tmp_path / "c", "--subjects", "P01,nobody")
     assert code == 2
     assert "no recording of subject nobody" in err

@@ -251,7 +251,7 @@ def test_a_folder_of_something_else_is_answered_with_the_layout(tmp_path: Path) 
     assert str(result.exception) == f"{tmp_path} holds no SX/SX.pkl; see 'biopercept datasets wesad'"
     absent = run("import", "wesad", str(tmp_path / "absent"), "-o", str(tmp_path / "study"))
     assert str(absent.exception) == (
-        f"{tmp_path / 'absent'} is neither a folder nor a .zip; SOURCE is the folder that holds SX/SX.pkl (S2 to S17 "
+        f"there is no folder or .zip {tmp_path / 'absent'}; SOURCE is the folder that holds SX/SX.pkl (S2 to S17 "
         "without S12), and SX/SX_quest.csv for the ratings, or, for a person without it, "
         "SX/{SX_respiban.txt,SX_quest.csv,SX_E4_Data.zip}"
     )

@@ -166,6 +166,13 @@ def test_numbers_are_answered_with_what_was_given_and_what_is_needed(
 
 
 @pytest.mark.parametrize("option", ["--window", "--step"])
+def test_a_length_that_an_option_and_a_setting_give_is_refused(option: str, work: Path) -> None:
+    setting = {"--window": "windows.length_seconds", "--step": "windows.step_seconds"}[option]
+    words = sentence("features", "one.csv", "-o", "out", option, "20", "--set", f"{setting}=30")
+    assert words == f"{option} gives {setting} the value 20.0, and --set gives it 30; give one"
+
+
+@pytest.mark.parametrize("option", ["--window", "--step"])
 def test_a_length_is_called_by_its_option(option: str, work: Path) -> None:
     assert sentence("features", "one.csv", "-o", "out", option, "0") == (
         f"{option} is 0; it must be a number of seconds above 0"

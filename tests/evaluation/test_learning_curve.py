@@ -29,7 +29,8 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
 ) -> None:
     store, out = made.store(tmp_path / "made.h5", made.study(9)), tmp_path / "curve"
     words = ("learning-curve", store, "-o", out, "--model", "logistic", "--split", "k-fold", "--folds", 2)
-    words = (*words, "--shares", "1,0.25,0.6", "--set", "evaluation.n_bootstrap=200")
+    whole = words = (*words, "--set", "evaluation.n_bootstrap=200")
+    words = (*words, "--shares", "1,0.25,0.6")
     assert run(*words) == 0
     printed = capsys.readouterr()
     assert "**Learning curve of logistic" in (out / "learning_curve.md").read_text()
@@ -62,7 +63,7 @@ def test_a_curve_has_a_point_per_share_and_goes_on_where_it_stopped(
     assert told.count("was done before") == 5
     assert json.loads((out / "learning_curve.json").read_text()) == document
     (out / "share-mine").mkdir()
-    assert run(*words, "--shares", "0.6,1", "--overwrite") == 0
+    assert run(*whole, "--shares", "0.6,1", "--overwrite") == 0
     assert sorted(path.name for path in out.glob("share-*")) == ["share-0.6", "share-1", "share-mine"]
 
 
@@ -95,7 +96,7 @@ def test_what_cross_validate_refuses_of_folds_and_weights_the_curve_refuses_in_t
     assert run("cross-validate", *words, *k_fold, "-o", few, "--label-share", 0.5) == 0
     capsys.readouterr()
     asked = [
-        (("--split", "subject", "--stratify"), "evaluation.stratify balances the folds of k-fold; evaluation.split is"),
+        (("--split", "subject", "--stratify"), "--stratify balances the folds of k-fold; evaluation.split is"),
         (("--folds-from", tmp_path), f"{tmp_path} holds no folds of a cross-validation; --folds-from takes its result"),
         (("--folds-from", few, "--split", "subject"), f"{few} holds folds of split k-fold, and split is su"),
         (

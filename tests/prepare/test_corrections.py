@@ -295,7 +295,7 @@ def test_which_recording_of_a_study_must_be_one(study: Path) -> None:
     result = run(study, "--bad", "1:2")
     assert isinstance(result.exception, SettingsError)
     assert str(result.exception) == (
-        "--subject, --session and --recording choose 2 of the study's recordings, and one is corrected at a time; "
+        "2 recordings are meant, and one is corrected at a time; choose it with --subject, --session and --recording; "
         "there are: S01 lab; S02 lab"
     )
     of_a_file = run(study / "one.edf", "--subject", "S01", "--list").exception
@@ -316,7 +316,7 @@ def test_the_command_takes_all_kinds_at_once_and_prints_the_table(path: Path) ->
     ("words", "sentence"),
     [
         ((), "give something to correct, such as --bad 120:135, or one of --list and --undo"),
-        (("--list", "--undo"), "give something to correct, such as --bad 120:135, or one of --list and --undo"),
+        (("--list", "--undo"), "--list and --undo cannot be done in one go; give one of them"),
         (("--bad", "135:120"), "--bad is '135:120'; A:B is needed, seconds from the recording's start, B after A"),
         (("--bad", "120"), "--bad is '120'; A:B is needed, seconds from the recording's start, B after A"),
         (("--list", "--who", "AB"), "--who is written beside corrections; --list and --undo write none"),

@@ -319,7 +319,7 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
         StudyError, match=r"holds neither recordings.tsv \(a study folder\) nor dataset_description.json"
     ):
         load_study(tmp_path)
-    with pytest.raises(StudyError, match="is not a folder; a study folder or a BIDS data set is needed"):
+    with pytest.raises(StudyError, match=r"there is no folder .*; a study folder or a BIDS data set is needed"):
         load_study(tmp_path / "nothing")
 
 
