@@ -75,9 +75,7 @@ def read_attribute(node: Any, name: str) -> Any:
         try:
             attribute = node.attrs.get_id(name)
         except KeyError as fault:
-            raise StoreError(
-                f"{node.name} lacks {name!r}; the file is no store of biopercept or is damaged"
-            ) from fault
+            raise StoreError(f"{node.name} lacks {name!r}; the file is no store of biopercept or is damaged") from fault
         if attribute.shape != () or attribute.dtype.kind not in "Sif" or attribute.dtype.itemsize > _LONGEST_TEXT:
             raise StoreError(f"{node.name} holds a {name!r} that no store of biopercept has; prepare the study again")
         value = np.empty((), dtype=attribute.dtype)

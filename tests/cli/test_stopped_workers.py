@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-
 N_FILES = 12
 SECONDS = 240.0
 
@@ -66,5 +65,3 @@ def test_a_process_that_reads_and_stops_costs_one_recording(number: int, tmp_pat
         (failure,) = csv.DictReader(stream)
     assert "reading it" in failure["message"]
     assert len(list(output.glob("*_predictions.tsv"))) == N_FILES - 1
-
-
