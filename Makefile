@@ -4,7 +4,7 @@
 #   make check   format, lint, types and tests
 #   make docs    the pages under docs/ as a site: site/index.html
 #   make fuzz    damaged files of every format, many more than the tests try; EXAMPLES=N of each file
-#   make bench   speed, quiet and busy, beside the installed peers and the committed table; DATA=DIR adds commands, PARTS="network commands long" chooses, SAVE=1 keeps (docs/measurements/speed.md)
+#   make bench   speed, quiet and busy, beside the installed peers and the committed table; DATA=DIR adds commands, PARTS="network commands memory long" chooses, SAVE=1 keeps (docs/measurements/speed.md)
 #   make house   size and tangle of the code, beside their bars; HOUSE="--against DIR" puts another checkout before it
 #   make experiments   what the Perceiver is claimed to do, shown on small data (35 CPU minutes; see docs/experiments)
 #   make measurements   what is measured beside what was planted, as pages; RECORDS=DIR, EEG="FILE..." and TIMED="FILE..." add recordings, SHAPES=DIR scores made studies there, and STORES="FILE..." shows their plans, STUDIES=DIR with DATA=DIR tests each shared study by the others, hours (docs/measurements)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biopercept.model.biosignals import BiosignalPerceiver, PatchQueries, PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver, PatchQueries
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 
 VOCABULARY = TokenVocabulary({"eda": 8, "temp": 6, "acc": 10}, {"heart": 4}, n_channel_codes=6)
 SMALL = PerceiverSettings(width=32, n_latents=6, n_layers=2)

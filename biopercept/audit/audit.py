@@ -9,13 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from biopercept.audit.confounds import probe_design, probe_permutation, probe_random_split
-from biopercept.audit.data import (
-    AuditData,
-    AuditSettings,
-    FoldValues,
-    ProbeScore,
-    gather,
-)
+from biopercept.audit.data import AuditData, FoldValues, ProbeScore, gather
 from biopercept.audit.design import (
     constant_label,
     fixed_order,
@@ -37,6 +31,7 @@ from biopercept.audit.readings import (
     probe_time,
     subject_tells_label,
 )
+from biopercept.audit.settings import AuditSettings
 from biopercept.baselines.features import fit_clock, fit_logistic, fit_ridge
 from biopercept.errors import SettingsError
 from biopercept.evaluation.plan import EvaluationRequest

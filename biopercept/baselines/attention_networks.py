@@ -16,12 +16,12 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 from biopercept.errors import SettingsError
 from biopercept.modalities import MODALITIES
 from biopercept.model.attention import AttentionWidths, MultiHeadAttention, attend
-from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.dropout import drop, hide_keys, random_uniform
 from biopercept.model.layers import LatentLayer, initialise
 from biopercept.model.perceiver import PerceiverIO
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import EarlyFusion, TokenSettings, hide_tokens
+from biopercept.model.tokens import EarlyFusion, hide_tokens
 
 LEAST_READS = 2
 """Times the input is read at least: with a single read nothing would be iterated."""

@@ -13,12 +13,12 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.errors import SettingsError
 from biopercept.modalities import DERIVED_RATE, MODALITIES
-from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.branches import FeatureCode, LateFusion
 from biopercept.model.dropout import drop
 from biopercept.model.layers import initialise
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings, hide_tokens
+from biopercept.model.tokens import hide_tokens
 
 N_HALVINGS = 2
 STEP_SECONDS = 1.0

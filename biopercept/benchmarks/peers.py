@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from biopercept.model.layers import LearnedArray, initialise
-from biopercept.model.perceiver import CoreSettings, PerceiverIO
+from biopercept.model.perceiver import PerceiverIO
+from biopercept.model.settings import CoreSettings
 
 OURS = "biopercept"
 N_SAMPLES, N_CHANNELS, N_LATENTS, WIDTH, N_LAYERS, N_CLASSES = 16, 64, 64, 128, 6, 4

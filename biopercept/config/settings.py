@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from biopercept.audit.data import AuditSettings
+from biopercept.audit.settings import AuditSettings
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.splits import K_FOLD, TIME
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.results.plan import SettingsPlan

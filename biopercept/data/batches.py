@@ -26,8 +26,8 @@ from biopercept.data.normalisation import TrainingStatistics
 from biopercept.data.signals import ABSENT, N_CHANNEL_CODES, PreparedArrays, SignalArrays
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.modalities import MODALITIES
+from biopercept.model.settings import TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 
 CALL_TOKENS = 2048
 """Masked tokens that cost as much as one more call of a network (a processor took 1900 in training, 900 else)."""

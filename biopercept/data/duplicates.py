@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from biopercept.store.prepared import FloatSamples, WindowedRecording
+from biopercept.store.prepared import FloatSamples, WindowedRecording, give_back_pages
 
 _BLOCK = 64
 _LEAST_DISTINCT = 32
@@ -31,6 +31,8 @@ def blocks_of(recording: WindowedRecording) -> set[bytes]:
         for channel in range(len(samples)):
             every = _ANCHOR_EVERY_SLOW if signal.sampling_rate <= _SLOW_HZ else _ANCHOR_EVERY_FAST
             hashes |= _blocks(np.asarray(samples[channel])[np.asarray(mask[channel])], signal.modality, every)
+            give_back_pages(samples)
+            give_back_pages(mask)
     return hashes
 
 

@@ -36,7 +36,7 @@ from biopercept.evaluation.external_people import (
     unlike_words,
 )
 from biopercept.evaluation.fold_fits import FoldResult, calibrated_result
-from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors, predictions_without, sensor_views
+from biopercept.evaluation.missing_sensors import check_missing_sensors, predictions_without, sensor_views
 from biopercept.evaluation.plan import (
     EvaluationRequest,
     Plan,
@@ -44,6 +44,7 @@ from biopercept.evaluation.plan import (
     unscored_seconds,
 )
 from biopercept.evaluation.runs import require_own_folder
+from biopercept.evaluation.settings import NONE
 from biopercept.files import only_writer
 from biopercept.inference.prediction import NO_SIGNAL, read_for
 from biopercept.inference.shift import ALL, caution, require_adaptable, shifted, words_of

@@ -16,7 +16,6 @@ from biopercept.data.joined import open_studies
 from biopercept.data.splits import Fold
 from biopercept.data.windows import FloatArray, IntArray
 from biopercept.evaluation.missing_sensors import (
-    NONE,
     SensorPredictions,
     calibrated_part,
     plain_predictions,
@@ -26,6 +25,7 @@ from biopercept.evaluation.missing_sensors import (
 )
 from biopercept.evaluation.plan import EvaluationRequest, Plan
 from biopercept.evaluation.runs import fit_each
+from biopercept.evaluation.settings import NONE
 from biopercept.evaluation.time_split import plan_any
 from biopercept.parallel import Executor
 from biopercept.progress import each, notice, steps

@@ -20,13 +20,11 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.views import measured_sensors, restricted
 from biopercept.data.windows import FloatArray, IntArray, WindowTable
 from biopercept.errors import SettingsError
+from biopercept.evaluation.settings import ALL, NONE
 from biopercept.training.calibration import Calibration
 from biopercept.training.fitting import FittedModel
 
 SensorPredictions = dict[str, FloatArray]
-NONE, SINGLE, ALL = "none", "single", "all"
-MISSING_SENSORS = (NONE, SINGLE, ALL)
-
 MOST_SENSORS = 7
 """Sensors of which every subset is tried: 127 subsets, each with a full prediction of the test subjects."""
 

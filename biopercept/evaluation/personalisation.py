@@ -31,9 +31,9 @@ from biopercept.data.splits import TIME, Fold
 from biopercept.data.windows import FloatArray, IntArray
 from biopercept.errors import SettingsError, StudyError
 from biopercept.evaluation.metrics import Bootstrap, score_subject
-from biopercept.evaluation.missing_sensors import NONE
 from biopercept.evaluation.plan import EvaluationRequest, Plan, check_calibration, plan_evaluation
 from biopercept.evaluation.runs import FoldRunOptions, PlainFold, RunFolder, fit_each
+from biopercept.evaluation.settings import NONE
 from biopercept.evaluation.time_split import require_one_classification
 from biopercept.files import only_writer, write_json, write_table, write_text
 from biopercept.parallel import Executor

@@ -34,8 +34,8 @@ from biopercept.evaluation.folds import (
     few_labels,
 )
 from biopercept.evaluation.metrics import Bootstrap
-from biopercept.evaluation.missing_sensors import NONE, check_missing_sensors
-from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.evaluation.missing_sensors import check_missing_sensors
+from biopercept.evaluation.settings import NONE, EvaluationSettings
 from biopercept.planning.scaling import normalisation_of_all
 from biopercept.results.cross_validation import ExternalModel
 from biopercept.results.plan import SettingsPlan

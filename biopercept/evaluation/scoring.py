@@ -26,8 +26,9 @@ from biopercept.evaluation.metrics import (
     number_scores,
     score_subject,
 )
-from biopercept.evaluation.missing_sensors import NONE, WHOLE, sets_for
+from biopercept.evaluation.missing_sensors import WHOLE, sets_for
 from biopercept.evaluation.plan import Plan
+from biopercept.evaluation.settings import NONE
 from biopercept.evaluation.time_split import renamed
 from biopercept.evaluation.trust import (
     calibrated,

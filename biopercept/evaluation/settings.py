@@ -7,7 +7,6 @@ from typing import Any
 
 from biopercept.data.splits import K_FOLD, SPLITS, TIME
 from biopercept.errors import SettingsError
-from biopercept.evaluation.missing_sensors import MISSING_SENSORS, NONE
 from biopercept.training.calibration import CalibrationSettings
 from biopercept.typed_values import (
     BETWEEN_0_AND_1,
@@ -19,6 +18,8 @@ from biopercept.typed_values import (
     refuse_outside,
 )
 
+NONE, SINGLE, ALL = "none", "single", "all"
+MISSING_SENSORS = (NONE, SINGLE, ALL)
 FOLDS_AT_ONCE = ("auto", "stacked", "single")
 
 

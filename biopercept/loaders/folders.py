@@ -14,7 +14,7 @@ from biopercept.loaders.corrections import ENDING
 from biopercept.loaders.formats import format_of, formats_text
 from biopercept.loaders.glance import glance_at
 from biopercept.loaders.outputs import maker_of, outputs_among
-from biopercept.loaders.readers.wfdb import named_in_header, segment_names
+from biopercept.loaders.readers.wfdb_header import named_in_header, segment_names
 from biopercept.loaders.sidecars import sidecars_of, without_suffix
 from biopercept.loaders.unread import known_but_unread
 

@@ -28,77 +28,13 @@ from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
 from biopercept.model.branches import CONV, LINEAR, ConvBranch, LinearBranch
 from biopercept.model.dropout import drop
-from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding, refuse_odd_heads
+from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding
 from biopercept.model.layers import LearnedArray, initialise
-from biopercept.model.perceiver import CoreSettings, PerceiverIO, refuse_out_of_range
+from biopercept.model.perceiver import PerceiverIO
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import EarlyFusion, TokenSettings
+from biopercept.model.tokens import EarlyFusion, time_encoding
 from biopercept.tasks import CLASSIFICATION, Task
-
-
-@dataclass(frozen=True)
-class PerceiverSettings:
-    """Size and regularisation of the network; the defaults suit tens of subjects (about 200 000 parameters).
-
-    * ``width``: width of tokens, queries and latents, of which there are ``n_latents``.
-    * ``n_blocks``, ``n_layers``: latent blocks (which share their weights) and transformer layers in each.
-    * ``n_cross_attentions``: times the latents read the tokens, one before each of the first blocks, with shared
-      weights.
-    * ``n_heads``: attention heads everywhere; must divide ``width``.
-    * ``widening``: hidden width of the two-layer networks, in multiples of ``width``.
-    * ``rotary_latents``: latents are spread over the time that the time code knows (``tokens.longest_seconds``), and
-      their self-attention turns with the time between them (see ``encodings``).
-    * ``linear_branch``, ``conv_branch``: a linear model of the features, and a late fusion of signals and features by
-      convolutions, beside the Perceiver: each is learnt for itself, the output is the mean of all.
-    * ``attention_dropout``, ``feedforward_dropout``, ``head_dropout``, ``path_dropout``: chance in training that a
-      token is hidden from a latent; that an element of a two-layer network's output, an element of what the output
-      layer reads, or a residual branch of a latent layer (per sample) is dropped.
-    """
-
-    width: int = 64
-    n_latents: int = 24
-    n_blocks: int = 1
-    n_layers: int = 3
-    n_cross_attentions: int = 1
-    n_heads: int = 4
-    widening: int = 2
-    rotary_latents: bool = False
-    linear_branch: bool = False
-    conv_branch: bool = False
-    attention_dropout: float = 0.1
-    feedforward_dropout: float = 0.2
-    head_dropout: float = 0.2
-    path_dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        refuse_out_of_range(self)
-        if self.width % self.n_heads:
-            raise SettingsError(f"model.n_heads is {self.n_heads}; it must divide model.width ({self.width})")
-        if self.rotary_latents:
-            refuse_odd_heads(self.width // self.n_heads)
-
-    def core(self, tokens: TokenSettings) -> CoreSettings:
-        """Return the shape of the core that these settings stand for."""
-        return CoreSettings(
-            input_width=self.width,
-            query_width=self.width,
-            output_width=self.width,
-            n_latents=self.n_latents,
-            latent_width=self.width,
-            n_blocks=self.n_blocks,
-            n_layers=self.n_layers,
-            n_cross_attentions=self.n_cross_attentions,
-            n_cross_heads=self.n_heads,
-            n_self_heads=self.n_heads,
-            n_decoder_heads=self.n_heads,
-            widening=self.widening,
-            decoder_widening=self.widening,
-            decoder_residual=True,
-            rotary_seconds=tokens.longest_seconds if self.rotary_latents else None,
-            attention_dropout=self.attention_dropout,
-            feedforward_dropout=self.feedforward_dropout,
-            path_dropout=self.path_dropout,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +113,7 @@ class QueryCodes(nn.Module):
 
     def __init__(self, width: int, settings: TokenSettings, n_channel_codes: int | None) -> None:
         super().__init__()
-        self.time = settings.time_encoding(width)
+        self.time = time_encoding(settings, width)
         if n_channel_codes is not None:
             self.channel = ChannelEncoding(width, settings.position_bands, n_channel_codes)
             self.modality = ModalityEncoding(width)

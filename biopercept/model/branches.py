@@ -16,8 +16,9 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.model.dropout import drop
 from biopercept.model.layers import initialise
+from biopercept.model.settings import TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings, hide_tokens
+from biopercept.model.tokens import hide_tokens
 
 LINEAR, CONV = "linear", "conv"
 """Names of the branches beside the network; before a task's name, with a slash, their outputs."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from biopercept.modalities import MODALITIES
+from biopercept.model.settings import TokenDropout
 
 FEATURE_SOURCES: dict[str, tuple[str, ...]] = {
     "heart": ("ecg", "bvp", "ibi", "hr"),
@@ -161,16 +162,6 @@ class TokenLayout:
     sensor: Tensor
     channel: Tensor
     seconds: Tensor
-
-
-@dataclass(frozen=True)
-class TokenDropout:
-    """How much is hidden in training: chances of sensors, channels and tokens, and the mean fraction of time."""
-
-    modality: float = 0.0
-    channel: float = 0.0
-    time: float = 0.0
-    token: float = 0.0
 
 
 def drop_tokens(

@@ -40,9 +40,7 @@ from torch import Tensor, nn
 from biopercept.errors import SettingsError
 from biopercept.modalities import MODALITY_NAMES
 from biopercept.model.layers import CODE_STD
-
-TIME_CODES = ("fourier", "sinusoidal", "learned")
-"""Names that :func:`time_code` knows."""
+from biopercept.model.settings import TIME_CODES, refuse_odd_heads
 
 POSITION_SCALE = 0.1
 """Metres that count as one unit of electrode position: about the radius of a head."""
@@ -195,15 +193,6 @@ class RotaryTime(nn.Module):
         first, second = heads.chunk(2, -1)
         cosines, sines = self.cosines.to(heads.dtype), self.sines.to(heads.dtype)
         return torch.cat((first * cosines - second * sines, first * sines + second * cosines), -1)
-
-
-def refuse_odd_heads(head_width: int) -> None:
-    """Refuse to turn heads whose numbers do not come in pairs. Raises SettingsError naming the width."""
-    if head_width % 2:
-        raise SettingsError(
-            f"model.rotary_latents turns the numbers of a head in pairs, and a head is {head_width} wide; "
-            "choose a width that is an even multiple of n_heads or switch rotary_latents off."
-        )
 
 
 class ChannelEncoding(nn.Module):

@@ -25,7 +25,6 @@ and reading in segments (see ``attention``, ``cpu_kernels``); attention dropout 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -35,59 +34,7 @@ from biopercept.errors import SettingsError
 from biopercept.model.attention import AttentionWidths, MultiHeadAttention
 from biopercept.model.encodings import RotaryTime
 from biopercept.model.layers import CrossAttention, LatentLayer, LearnedArray, initialise
-from biopercept.typed_values import BELOW_1, between, refuse_outside
-
-
-@dataclass(frozen=True)
-class CoreSettings:
-    """Shape of a Perceiver IO.
-
-    * ``input_width``, ``query_width``: widths of the input tokens and of the output queries.
-    * ``output_width``: width of the decoder's output.
-    * ``n_latents``, ``latent_width``: size of the latent array.
-    * ``n_blocks``, ``n_layers``: latent blocks, and layers in each.
-    * ``share_blocks``: all blocks use one set of weights.
-    * ``n_cross_attentions``: blocks, counted from the first, that begin with a cross-attention to the input; Perceiver
-      IO has 1.
-    * ``share_cross_attentions``: all encoder cross-attentions use one set of weights.
-    * ``n_cross_heads``, ``n_self_heads``, ``n_decoder_heads``: heads of the three kinds of attention.
-    * ``cross_qk_width``, ``cross_v_width``, ``self_qk_width``, ``self_v_width``, ``decoder_qk_width``,
-      ``decoder_v_width``: None: the latent width.
-    * ``widening``, ``decoder_widening``: hidden width of the two-layer networks, in multiples of their width.
-    * ``decoder_residual``: add the query to what the decoder's attention read.
-    * ``rotary_seconds``: time over which the latents are spread for rotary time in their self-attention; None: none
-      (see ``encodings``).
-    * ``attention_dropout``, ``feedforward_dropout``, ``path_dropout``: chance in training that a token is hidden from a
-      query; that an element of a two-layer network's output, or a residual branch of a latent layer (per sample) is
-      dropped.
-    """
-
-    input_width: int
-    query_width: int
-    output_width: int
-    n_latents: int
-    latent_width: int
-    n_blocks: int = 1
-    n_layers: int = 1
-    share_blocks: bool = True
-    n_cross_attentions: int = 1
-    share_cross_attentions: bool = True
-    n_cross_heads: int = 1
-    n_self_heads: int = 8
-    n_decoder_heads: int = 1
-    cross_qk_width: int | None = None
-    cross_v_width: int | None = None
-    self_qk_width: int | None = None
-    self_v_width: int | None = None
-    decoder_qk_width: int | None = None
-    decoder_v_width: int | None = None
-    widening: int = 1
-    decoder_widening: int = 1
-    decoder_residual: bool = False
-    rotary_seconds: float | None = None
-    attention_dropout: float = 0.0
-    feedforward_dropout: float = 0.0
-    path_dropout: float = 0.0
+from biopercept.model.settings import CoreSettings, refuse_out_of_range
 
 
 class PerceiverIO(nn.Module):
@@ -171,26 +118,6 @@ def _decoder(s: CoreSettings) -> CrossAttention:
     widths = AttentionWidths(s.query_width, d, qk=qk or d, v=v or d, output=s.output_width)
     attention = MultiHeadAttention(widths, s.n_decoder_heads, s.attention_dropout)
     return CrossAttention(attention, s.decoder_widening, s.feedforward_dropout, residual=s.decoder_residual)
-
-
-MOST_LAYERS, MOST_OF_ANYTHING = 1_000, 100_000
-"""Beyond these a number of layers, of latents or of units is a slip, and no machine has the memory."""
-
-
-def refuse_out_of_range(settings: object) -> None:
-    """Check the sizes and dropouts of any settings of a network, a dataclass instance.
-
-    Whole numbers in it count something and must be from 1 to :data:`MOST_OF_ANYTHING`, layers and blocks to
-    :data:`MOST_LAYERS`; names that end in ``dropout`` are chances.
-
-    Raises SettingsError naming the setting and its value.
-    """
-    chances = [name for name in vars(settings) if name.endswith("dropout")]
-    counts = [name for name, value in vars(settings).items() if type(value) is int and name not in chances]
-    deep = [name for name in counts if name.endswith(("layers", "blocks"))]
-    wide = [name for name in counts if name not in deep]
-    ranges = {BELOW_1: chances, between(1, MOST_LAYERS): deep, between(1, MOST_OF_ANYTHING): wide}
-    refuse_outside("model", settings, ranges)
 
 
 def _check(s: CoreSettings) -> None:

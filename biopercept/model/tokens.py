@@ -21,7 +21,6 @@ gaps, and causal masks stay causal).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -29,15 +28,11 @@ from torch.nn import functional as F  # noqa: N812 (torch's own spelling)
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.dropout import TokenDropout, TokenLayout, drop_tokens, sensors_of
-from biopercept.model.encodings import TIME_CODES, ChannelEncoding, ModalityEncoding, RateEncoding, time_code
+from biopercept.model.dropout import TokenLayout, drop_tokens, sensors_of
+from biopercept.model.encodings import ChannelEncoding, ModalityEncoding, RateEncoding, time_code
 from biopercept.model.layers import _TRUNCATED_STD, _truncated_normal
+from biopercept.model.settings import PATCH_EMBEDDINGS, TokenDropout, TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.typed_values import ABOVE_0, BELOW_1, at_least, refuse_other_than, refuse_outside
-
-_GRACE_SECONDS = 1e-3  # lengths of windows are numbers of samples
-PATCH_EMBEDDINGS = ("linear", "convolutional")
-"""Names that :func:`patch_embedding` knows."""
 
 _N_PLACES = 16  # at most: what the first convolution leaves of a patch, of any length
 _N_FILTERS = 16
@@ -66,7 +61,7 @@ class EarlyFusion(nn.Module):
         self.amplitudes = nn.ModuleDict({m: nn.Linear(3, width) for m in read})
         self.features = nn.ModuleDict({group: nn.Linear(2 * n, width) for group, n in groups.items()})
         if read:
-            self.time = settings.time_encoding(width)
+            self.time = time_encoding(settings, width)
             self.channel = ChannelEncoding(width, settings.position_bands, vocabulary.n_channel_codes)
             self.modality = ModalityEncoding(width)
             self.rate = RateEncoding(width)
@@ -172,98 +167,6 @@ def token_layout(inputs: TokenInputs, mask: Tensor) -> TokenLayout:
     return TokenLayout(len(names), n_channels, index[0], index[1], torch.cat(seconds, 1))
 
 
-@dataclass(frozen=True)
-class TokenSettings:
-    """What becomes a token, how it is encoded, and what is hidden in training.
-
-    * ``raw``: patches of measured signals.
-    * ``derived``: patches of derived series (heart rate, tonic EDA, ...).
-    * ``features``: one token per feature group.
-    * ``patch_embedding``: how the samples of a patch become a vector: ``linear`` or ``convolutional`` (see
-      ``patch_embedding``).
-    * ``time_code``: how time becomes one, of tokens and of queries: ``fourier``, ``sinusoidal`` or ``learned`` (see
-      ``encodings``).
-    * ``time_bands``: frequencies of the time code (not of the learned one).
-    * ``longest_seconds``: period of the slowest wave of the time code, reach of the learned one, and time over which
-      latents are spread (``rotary_latents``), seconds: at least the window length.
-    * ``highest_hz``: fastest wave of the time code, Hz; half the rate of the shortest patches. A bin of the learned
-      code is half its period long.
-    * ``position_bands``: frequencies per axis of the electrode code.
-    * ``shape_floor``: spread (in normalised units) below which a patch is no longer blown up to unit spread, so that
-      noise on a flat segment does not look like signal.
-    * ``modality_dropout``: chance that a training sample loses sensors; then 1 to all but one of those it has, each
-      number equally likely. A sensor goes with all derived from it: raw, derived series, features.
-    * ``channel_dropout``: chance that a channel, a series or a feature token of a training sample is hidden.
-    * ``time_dropout``: mean fraction of each sensor's time that is hidden, as one segment, in training.
-    * ``token_dropout``: chance that a single token is hidden in training.
-    """
-
-    raw: bool = True
-    derived: bool = True
-    features: bool = True
-    patch_embedding: str = "linear"
-    time_code: str = "fourier"
-    time_bands: int = 16
-    longest_seconds: float = 120.0
-    highest_hz: float = 0.5
-    position_bands: int = 4
-    shape_floor: float = 0.1
-    modality_dropout: float = 0.3
-    channel_dropout: float = 0.15
-    time_dropout: float = 0.1
-    token_dropout: float = 0.1
-
-    @property
-    def dropout(self) -> TokenDropout:
-        """Return what is hidden in training."""
-        return TokenDropout(self.modality_dropout, self.channel_dropout, self.time_dropout, self.token_dropout)
-
-    def __post_init__(self) -> None:
-        if not (self.raw or self.derived or self.features):
-            raise SettingsError("tokens.raw, tokens.derived and tokens.features are all false; one must be true")
-        refuse_other_than("tokens", self, {"patch_embedding": PATCH_EMBEDDINGS, "time_code": TIME_CODES})
-        ranges = {
-            BELOW_1: [row.name for row in fields(self) if row.name.endswith("dropout")],
-            at_least(1): ("time_bands", "position_bands"),
-            ABOVE_0: ("longest_seconds", "highest_hz", "shape_floor"),
-        }
-        refuse_outside("tokens", self, ranges)
-
-    def reads(self, modality: str) -> bool:
-        """Return whether signals of this modality become tokens."""
-        return self.derived if MODALITIES[modality].is_derived else self.raw
-
-    def part_read(self, inputs: TokenInputs) -> TokenInputs:
-        """Return the signals and feature groups that become tokens."""
-        sensors = tuple(sensor for sensor in inputs.sensors if self.reads(sensor.modality))
-        return TokenInputs(sensors, inputs.features if self.features else ())
-
-    def lengths_read(self, vocabulary: TokenVocabulary) -> dict[str, int]:
-        """Return the samples of a patch of each modality that becomes tokens."""
-        return {m: length for m, length in vocabulary.patch_samples.items() if self.reads(m)}
-
-    def time_encoding(self, width: int) -> nn.Module:
-        """Return the code of time that these settings name, for tokens and for queries alike."""
-        return time_code(
-            self.time_code,
-            width,
-            n_bands=self.time_bands,
-            longest_seconds=self.longest_seconds,
-            highest_hz=self.highest_hz,
-        )
-
-    def require_reach(self, seconds: float) -> None:
-        """Refuse times up to ``seconds`` that a learned time code's table does not reach; waves code any time.
-
-        Raises SettingsError naming the two times.
-        """
-        if self.time_code == "learned" and seconds > self.longest_seconds + _GRACE_SECONDS:
-            raise SettingsError(
-                f"The learned time code (time_code) has codes up to {self.longest_seconds:g} s, and times up to "
-                f"{seconds:g} s are to be coded; set longest_seconds to at least that or choose another time_code."
-            )
-
-
 class ConvolutionalPatch(nn.Module):
     """A strided convolution of the samples of a patch, GELU, and a convolution over all that is left."""
 
@@ -283,6 +186,17 @@ class ConvolutionalPatch(nn.Module):
         filtered = F.gelu(self.filters(shape.flatten(0, 2)[:, None]), approximate="tanh")  # (B C P, 16, places)
         embedded: Tensor = self.gather(filtered)[..., 0].view(*shape.shape[:3], -1)
         return embedded
+
+
+def time_encoding(settings: TokenSettings, width: int) -> nn.Module:
+    """Return the code of time that the settings name, for tokens and for queries alike."""
+    return time_code(
+        settings.time_code,
+        width,
+        n_bands=settings.time_bands,
+        longest_seconds=settings.longest_seconds,
+        highest_hz=settings.highest_hz,
+    )
 
 
 def patch_embedding(kind: str, length: int, width: int) -> nn.Module:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,15 @@ from biopercept.modalities import DERIVED_RATE, MODALITIES
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.preprocessing.windows import Windows, WindowSettings, cut_windows
 from biopercept.recording import Correction, FloatArray, Recording, RecordingLabels, Signal
-from biopercept.store.prepared import FloatSamples, Mask, PreparedRecording, StoredSignal, StoredWindows
+from biopercept.store.prepared import (
+    FileMap,
+    FloatSamples,
+    Mask,
+    PreparedRecording,
+    StoredSignal,
+    StoredWindows,
+    give_back_pages,
+)
 
 _ROW_SAMPLES, _STORED_SAMPLES = 6 << 20, 6 << 20
 """Samples of one channel at its own rate, and of all channels at the rates that are stored, of one stretch."""
@@ -434,11 +441,11 @@ class _Rows:
 
     def __init__(self, shape: tuple[int, int], dtype: DTypeLike) -> None:
         n_bytes = shape[0] * shape[1] * np.dtype(dtype).itemsize
-        self._map: mmap.mmap | None = None
+        self._map: FileMap | None = None
         if n_bytes > _KEPT_IN_MEMORY:
             with contextlib.suppress(OSError), tempfile.TemporaryFile() as file:  # a full disk: then in memory
                 os.posix_fallocate(file.fileno(), 0, n_bytes)
-                self._map = mmap.mmap(file.fileno(), n_bytes)
+                self._map = FileMap(file.fileno(), n_bytes)
         self.array: NDArray[Any] = (
             np.zeros(shape, dtype) if self._map is None else np.frombuffer(self._map, dtype).reshape(shape)
         )
@@ -446,5 +453,4 @@ class _Rows:
     def put(self, span: slice, values: NDArray[Any]) -> None:
         """Write values, (n_rows, n), into their place."""
         self.array[:, span] = values
-        if self._map is not None:
-            self._map.madvise(mmap.MADV_DONTNEED)  # of a file: its pages are kept, elsewhere
+        give_back_pages(self.array)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -185,6 +186,19 @@ class PreparedRecording:
         """
         signal = require_signal(self, signal_name)
         return self.quality.get(signal_name, np.zeros((signal.n_channels, 0), dtype=np.float32))
+
+
+class FileMap(mmap.mmap):
+    """A shared map of a file, whose pages may leave memory at any time: what was written is in the file."""
+
+
+def give_back_pages(samples: NDArray[Any]) -> None:
+    """Let go of what was read of the file that lies behind samples, if one does; it is read again at need."""
+    behind: object = samples
+    while behind is not None and not isinstance(behind, FileMap):
+        behind = behind.obj if isinstance(behind, memoryview) else getattr(behind, "base", None)
+    if behind is not None:
+        behind.madvise(mmap.MADV_DONTNEED)
 
 
 def labels_of_windows(windows: StoredWindows, length_seconds: float) -> RecordingLabels:

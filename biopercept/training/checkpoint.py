@@ -22,9 +22,9 @@ from torch import nn
 from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
 from biopercept.errors import CheckpointError, SettingsError, StudyError, library_words, listed, the_model
 from biopercept.files import content_hash, replacing_folder, write_json, write_text
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
+from biopercept.model.biosignals import BiosignalPerceiver, perceiver_for
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.known_inputs import KnownInputs

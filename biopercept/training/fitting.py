@@ -22,9 +22,9 @@ from biopercept.data.normalisation import FloatArray
 from biopercept.data.splits import SUBJECT, Fold, dealt_by_identity, folds_of, make_folds
 from biopercept.data.windows import IntArray, WindowTable
 from biopercept.errors import SettingsError
-from biopercept.model.biosignals import BiosignalPerceiver, Outputs, PerceiverSettings, perceiver_for
+from biopercept.model.biosignals import BiosignalPerceiver, Outputs, perceiver_for
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration, CalibrationSettings, learn_calibration
 from biopercept.training.checkpoint import load_start, transferable

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from biopercept.data.duplicates import blocks_of
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import FloatArray, TrainingStatistics
 from biopercept.data.windows import IntArray, WindowTable
-from biopercept.store.prepared import StoredSignal, WindowedRecording
+from biopercept.store.prepared import StoredSignal, WindowedRecording, give_back_pages
 from biopercept.typed_values import Count, Interval
 
 UNLIKE_FRACTION = 0.01
@@ -33,6 +33,7 @@ _LEAST_KNOWN = 0.1  # of the windows must have a feature that the distance reads
 _LEAST_REAL = 0.25  # of a window's samples must be real for it to have a size
 _HASHES, _MOST_HASHES, _LEAST_SHARED, _HASH_BYTES = 16, 1024, 2, 8
 _LOWEST, _HIGHEST = 0.01, 0.99
+_SAMPLES_AT_ONCE = 1 << 19  # of a channel: half an hour at 256 Hz
 
 
 @dataclass(frozen=True)
@@ -189,14 +190,19 @@ def _sizes(
 ) -> tuple[FloatArray, FloatArray]:
     first = np.rint((onset - signal.start_seconds) * signal.sampling_rate).astype(np.int64)
     ends = [np.clip(first + k, 0, signal.n_samples) for k in (0, round(length * signal.sampling_rate))]
-    samples, mask = recording.read(signal.name)
     counts, squares, about_mean = (np.zeros(len(onset)) for _ in range(3))
-    for channel in range(signal.n_channels):
-        is_real = np.asarray(mask[channel], dtype=bool)
-        values = np.where(is_real, np.asarray(samples[channel], dtype=np.float64), 0.0)
-        n, total, square = (_between(column, *ends) for column in (is_real.astype(np.float64), values, values**2))
-        counts, squares = counts + n, squares + square
-        about_mean += square - np.divide(total**2, n, out=np.zeros(len(n)), where=n > 0)
+    for rows in _neighbours(*ends):
+        begin, end = int(ends[0][rows].min()), int(ends[1][rows].max())
+        within = [edges[rows] - begin for edges in ends]
+        samples, mask = recording.read(signal.name, begin, end)
+        for channel in range(signal.n_channels):
+            is_real = np.asarray(mask[channel], dtype=bool)
+            values = np.where(is_real, np.asarray(samples[channel], dtype=np.float64), 0.0)
+            n, total, square = (_between(column, *within) for column in (is_real.astype(np.float64), values, values**2))
+            counts[rows], squares[rows] = counts[rows] + n, squares[rows] + square
+            about_mean[rows] += square - np.divide(total**2, n, out=np.zeros(len(n)), where=n > 0)
+        give_back_pages(samples)
+        give_back_pages(mask)
     least = _LEAST_REAL * length * signal.sampling_rate * signal.n_channels
     is_enough = counts >= max(least, 1.0)
 
@@ -205,6 +211,16 @@ def _sizes(
         return np.asarray(np.sqrt(mean), dtype=np.float64)
 
     return root(squares), root(about_mean)
+
+
+def _neighbours(start: IntArray, stop: IntArray) -> Iterator[IntArray]:
+    """Give the rows of windows that lie beside one another, so many that a day's samples are never read at once."""
+    rows = np.argsort(start, kind="stable")
+    first = 0
+    while first < len(rows):
+        last = int(np.searchsorted(start[rows], start[rows[first]] + _SAMPLES_AT_ONCE, side="right"))
+        yield rows[first:last]
+        first = last
 
 
 def _between(values: FloatArray, start: IntArray, stop: IntArray) -> FloatArray:

@@ -44,11 +44,11 @@ from biopercept.data.normalisation import NormalisationSettings, TrainingStatist
 from biopercept.data.windows import IntArray, grid_windows
 from biopercept.errors import CheckpointError, SettingsError, StudyError, TrainingError
 from biopercept.files import only_writer
-from biopercept.model.biosignals import BiosignalPerceiver, PatchQueries, PerceiverSettings, queries_of
-from biopercept.model.dropout import TokenDropout
+from biopercept.model.biosignals import BiosignalPerceiver, PatchQueries, queries_of
 from biopercept.model.layers import initialise
+from biopercept.model.settings import PerceiverSettings, TokenDropout, TokenSettings
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings, hide_tokens, token_layout
+from biopercept.model.tokens import hide_tokens, token_layout
 from biopercept.progress import steps
 from biopercept.ranks import Ranks
 from biopercept.store.prepared import WindowedRecording

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from biopercept.errors import SettingsError
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.typed_values import (
     ABOVE_0,
     BELOW_1,

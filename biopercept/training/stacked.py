@@ -47,8 +47,8 @@ from biopercept.errors import TrainingError
 from biopercept.model.biosignals import Outputs
 from biopercept.model.cpu_kernels import whole
 from biopercept.model.dropout import Draw, ListedDraws
+from biopercept.model.settings import TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 from biopercept.progress import steps
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.loop import (

@@ -23,8 +23,8 @@ from biopercept.data.splits import Fold, choose_validation
 from biopercept.data.windows import WindowTable
 from biopercept.errors import BioperceptError, SettingsError
 from biopercept.evaluation.folds import check_classes_per_fold
-from biopercept.evaluation.missing_sensors import NONE
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
+from biopercept.evaluation.settings import NONE
 from biopercept.store.reading import StudyStore
 
 MIN_FOLDS = 3

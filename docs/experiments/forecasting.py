@@ -36,8 +36,8 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer, write_json, write_text
 from biopercept.modalities import MODALITIES
 from biopercept.model.biosignals import BiosignalPerceiver, queries_of
+from biopercept.model.settings import TokenSettings
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 from biopercept.report.text import table
 from biopercept.store.reading import open_store
 from biopercept.training.engine import Engine, engine_for, seed_for, threads

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from biopercept.errors import SettingsError
 from biopercept.model.encodings import fourier_features, geometric_rates, sinusoids
 from biopercept.model.layers import LEARNED_ARRAY_STD, LearnedArray, initialise
-from biopercept.model.perceiver import CoreSettings, PerceiverIO
+from biopercept.model.perceiver import PerceiverIO
+from biopercept.model.settings import CoreSettings
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from biopercept.evaluation.fold_fits import FoldResult, fit_fold
 from biopercept.evaluation.metrics import Bootstrap, chance_levels, score_subject
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.engine import seed_for, seeded
 from biopercept.training.settings import FitSettings, TrainingSettings

@@ -115,7 +115,9 @@ def studies(
 @app.command()
 def speed(
     data: Annotated[Path | None, typer.Option(help="Folder with the public data sets, each by its name.")] = None,
-    parts: Annotated[list[str] | None, typer.Option("--part", help="network, commands or long; repeatable.")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Option("--part", help="network, commands, memory or long; repeatable.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the network, of one call each.")] = 7,
     folder: Annotated[Path, typer.Option(help="Studies and stores; what is there is kept.")] = Path("bench-output"),
     save: Annotated[bool, typer.Option("--save", help="Put what is measured into the table.")] = False,
@@ -123,9 +125,14 @@ def speed(
 ) -> None:
     """The network beside its peers, quiet and busy, and the commands; 1 where a row fell. Five minutes a part."""
     from biopercept.benchmarks.peers import installed
-    from measurements import command_speed, speed_table
+    from measurements import command_speed, memory, speed_table
     from measurements import speed as network
 
+    rows_of = {
+        "commands": command_speed.command_rows,
+        "memory": memory.memory_rows,
+        "long": command_speed.long_rows,
+    }
     chosen = command_speed.chosen_parts(parts or [])
     if data is None and {*chosen} - {"network"}:
         say("no --data: the commands are left out")
@@ -139,7 +146,7 @@ def speed(
             measured = network.network_rows(modules, n_rounds=rounds) if len(modules) > 1 else iter(())
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            measured = command_speed.PARTS[part](command_speed.Place((data or Path()).resolve(), folder.resolve()))
+            measured = rows_of[part](command_speed.Place((data or Path()).resolve(), folder.resolve()))
         for row in measured:
             rows.append(replace(row, processor=here))
             bar = f" ({row.bar}: {'met' if row.is_met else 'MISSED'})" if row.bar else ""

@@ -133,9 +133,9 @@ def long_rows(place: Place) -> Iterator[Row]:
     yield _row("cross-validate, LOSO of 34, one seed, -j 2", _run(*whole, *_SCORES), unit, 360.0, is_by_clock=True)
 
 
-PARTS: dict[str, Callable[[Place], Iterator[Row]]] = {"commands": command_rows, "long": long_rows}
+PARTS = ("network", "commands", "memory", "long")
 
 
 def chosen_parts(names: Sequence[str]) -> list[str]:
-    """Return the parts in their order; all but the long one where none is named."""
-    return [name for name in ("network", *PARTS) if name in (names or ("network", "commands"))]
+    """Return the parts in their order; the first two where none is named."""
+    return [name for name in PARTS if name in (names or ("network", "commands"))]

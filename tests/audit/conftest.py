@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 
 from biopercept.audit.audit import AuditRequest, audit
-from biopercept.audit.data import AuditData, AuditSettings, gather
+from biopercept.audit.data import AuditData, gather
+from biopercept.audit.settings import AuditSettings
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings

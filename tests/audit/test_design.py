@@ -10,8 +10,9 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from biopercept.audit.confounds import permuted_labels, probe_permutation, real_fractions
-from biopercept.audit.data import AuditSettings, ProbeScore
+from biopercept.audit.data import ProbeScore
 from biopercept.audit.design import probe_sets, spread
+from biopercept.audit.settings import AuditSettings
 from biopercept.data.duplicates import blocks_of
 from biopercept.errors import SettingsError, StudyError
 from biopercept.results.audit import Finding, Skipped, worst_verdict

@@ -32,7 +32,7 @@ from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.results.audit import Finding
 from biopercept.store.reading import open_store
 from biopercept.training.settings import FitSettings, TrainingSettings

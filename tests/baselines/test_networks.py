@@ -25,9 +25,8 @@ from biopercept.baselines.attention_networks import (
 )
 from biopercept.baselines.sensor_networks import CnnLateFusion, Hourglass, LongShortTermMemory, steps_of
 from biopercept.errors import SettingsError
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 from biopercept.training.fitting import count_operations, operations_per_window
 
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=2, n_heads=2)

@@ -81,5 +81,11 @@ def test_check_imports_neither_torch_nor_filters(study: Path) -> None:
     assert imported(_SHOWN.format(words=["check", str(study)], heavy=(*FITTING, *MEASURING, *READING))) == []
 
 
+@pytest.mark.parametrize(("command", "output"), [("prepare", "s.h5"), ("features", "features")])
+def test_what_fits_nothing_imports_no_torch(study: Path, tmp_path: Path, command: str, output: str) -> None:
+    words = [command, str(study), "-o", str(tmp_path / output)]
+    assert imported(_SHOWN.format(words=words, heavy=FITTING)) == []
+
+
 def test_the_guard_sees_what_is_imported() -> None:
     assert imported("import pandas\n" + _SHOWN.format(words=["datasets"], heavy=READING))[-1:] != []

@@ -15,8 +15,8 @@ from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.signals import channel_code
 from biopercept.data.windows import grid_windows, labelled_windows
 from biopercept.errors import SettingsError
+from biopercept.model.settings import TokenSettings
 from biopercept.model.token_inputs import TokenInputs
-from biopercept.model.tokens import TokenSettings
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,8 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.inference.prediction import predict_times
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
+from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.model.settings import PerceiverSettings
 from biopercept.model.token_inputs import TokenInputs
 from biopercept.recording import Channel
 from biopercept.store.prepared import PreparedRecording, StoredSignal

@@ -14,8 +14,8 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import DenseLabels, joint_windows, labelled_windows
 from biopercept.errors import StudyError
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.tasks import Task
 from biopercept.training.objective import Objective, SingleTimes, scaled_tasks

@@ -20,7 +20,7 @@ from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.fold_fits import FoldResult, fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.report.page import write_report
 from biopercept.report.score_sections import write_figures
 from biopercept.results.cross_validation import load_cross_validation

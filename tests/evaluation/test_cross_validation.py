@@ -24,7 +24,7 @@ from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.scoring import write_scores
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.files import only_writer
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.store.reading import open_store
 from biopercept.tasks import Task
 from biopercept.training import fitting

@@ -25,7 +25,7 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.inference.familiarity import NOT_KNOWN
 from biopercept.inference.prediction import Ways, predict
 from biopercept.inference.shift import log_odds_of
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.report.page import write_report
 from biopercept.results.cross_validation import load_cross_validation, load_validation
 from biopercept.store.reading import open_store

@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from biopercept.audit.data import AuditSettings, gather
+from biopercept.audit.data import gather
+from biopercept.audit.settings import AuditSettings
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.splits import make_folds, stand_ins

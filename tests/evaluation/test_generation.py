@@ -29,8 +29,8 @@ from biopercept.evaluation.generation import (
 from biopercept.evaluation.metrics import Bootstrap, bootstrap_interval
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, reconstruct_patches
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.biosignals import BiosignalPerceiver, reconstruct_patches
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.report.generation import generation_page
 from biopercept.results.generation import FILLERS, Generation
 from biopercept.results.reading import read_result

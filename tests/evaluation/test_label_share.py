@@ -17,7 +17,7 @@ from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.report.scores import methods_text, score_table
 from biopercept.results.folder import load_results
 from biopercept.store.reading import open_store

@@ -20,8 +20,7 @@ from biopercept.evaluation.missing_sensors import every_sensor_set, sensor_sets
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import plan_in_time
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.recording import Channel
 from biopercept.report.page import write_report
 from biopercept.report.score_sections import write_figures

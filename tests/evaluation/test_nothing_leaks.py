@@ -19,7 +19,7 @@ from biopercept.data.splits import Fold
 from biopercept.evaluation.fold_fits import fit_fold, fit_together
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.engine import engine_for
 from biopercept.training.fitting import NetworkFitter, calibration_from, held_out_predictions

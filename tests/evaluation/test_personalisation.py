@@ -26,7 +26,7 @@ from biopercept.evaluation.personalisation import (
 )
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.progress import stopped_words
 from biopercept.results.curves import PersonalCurve
 from biopercept.results.folder import load_results

@@ -12,8 +12,7 @@ from biopercept.data.splits import Fold
 from biopercept.errors import SettingsError
 from biopercept.evaluation.plan import EvaluationRequest, in_stacks, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.store.reading import open_store
 from biopercept.training.settings import FitSettings
 

@@ -16,9 +16,9 @@ from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate, train_on_store
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
+from biopercept.model.biosignals import BiosignalPerceiver, perceiver_for
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 from biopercept.store.prepared import PreparedRecording
 from biopercept.tasks import Task
 from biopercept.training.checkpoint import TRAINED, StartingPoint, load_model, start_words, take_weights

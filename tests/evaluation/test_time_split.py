@@ -22,7 +22,7 @@ from biopercept.evaluation.fold_fits import fit_fold
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import TimePlan, plan_in_time
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.report.scores import methods_text
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.store.prepared import PreparedRecording

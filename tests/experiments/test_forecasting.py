@@ -16,10 +16,9 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import grid_windows
 from biopercept.errors import CheckpointError, SettingsError, StudyError
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, queries_of
-from biopercept.model.encodings import TIME_CODES
+from biopercept.model.biosignals import BiosignalPerceiver, queries_of
+from biopercept.model.settings import TIME_CODES, PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import TokenInputs
-from biopercept.model.tokens import TokenSettings
 from biopercept.training.engine import Engine
 from biopercept.training.settings import FitSettings, TrainingSettings
 from experiments.forecasting import fit_forecaster, forecast, forecast_errors, next_patches

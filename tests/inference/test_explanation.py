@@ -18,8 +18,7 @@ from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.inference.explanation import ExplainSettings, Explanation, Part, explain
 from biopercept.inference.explanation_files import ExplainRequest, _add, _Collected, _result
 from biopercept.inference.prediction import NO_SIGNAL
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.recording import Channel
 from biopercept.report.explanation import faithfulness_lines, write_page
 from biopercept.results import explanation as results

@@ -28,10 +28,11 @@ from biopercept.inference.familiarity import (
 )
 from biopercept.inference.prediction import OUTSIDE, UNLIKE, Predictions, Truth, predict, require_this_version
 from biopercept.inference.prediction_files import PredictionRequest, predict_files, summary_columns, summary_row
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.store.prepared import PreparedRecording
+from biopercept.training import known_inputs
 from biopercept.training.checkpoint import DESCRIPTION, Checkpoint, StartingPoint, load_model, subject_digest
 from biopercept.training.engine import Engine
 from biopercept.training.final import Provenance, TrainingRequest, measured_modalities, train
@@ -82,13 +83,17 @@ def test_the_distance_is_mahalanobis_and_what_is_missing_counts_as_expected() ->
     assert np.isnan(known.distances(np.full((1, 4), np.nan))).all()
 
 
-def test_sizes_are_those_of_the_samples_and_too_few_of_them_have_none(made: ModuleType) -> None:
+@pytest.mark.parametrize("at_once", [1, 100, 1 << 19])
+def test_sizes_are_those_of_the_samples_and_too_few_of_them_have_none(
+    made: ModuleType, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(known_inputs, "_SAMPLES_AT_ONCE", at_once)
     recording = made.recording("A", seed=1)
     samples, mask = recording.samples["EDA"], recording.masks["EDA"]
     mask[:, 80:145] = False
-    onset = np.array([0.0, 20.0, 30.0])
+    onset = np.array([30.0, 20.0, 0.0])  # in no order
     size, spread = window_sizes(recording, onset, made.LENGTH)["EDA"]
-    for row, first in ((0, 0), (2, 120)):
+    for row, first in ((2, 0), (0, 120)):
         part = samples[0, first : first + 80][mask[0, first : first + 80]].astype(np.float64)
         np.testing.assert_allclose([size[row], spread[row]], [np.sqrt(np.mean(part**2)), part.std()], rtol=1e-6)
     assert np.isnan([size[1], spread[1]]).all()

@@ -14,8 +14,7 @@ from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.inference import onnx_export
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.training.checkpoint import DESCRIPTION, Checkpoint, load_model, write_model_folder
 from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.settings import FitSettings, TrainingSettings

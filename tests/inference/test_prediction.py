@@ -18,7 +18,7 @@ from biopercept.errors import CheckpointError, RecordingError, SettingsError
 from biopercept.inference.prediction import ALONE, IN_REFERENCE, NO_SIGNAL, Truth, Ways, predict
 from biopercept.inference.prediction_files import summary_row, write_predictions
 from biopercept.inference.shift import log_odds_of
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.recording import Interval, RecordingLabels
 from biopercept.training.calibration import CalibrationSettings
 from biopercept.training.checkpoint import CARD, DESCRIPTION, WEIGHTS, Checkpoint, load_model

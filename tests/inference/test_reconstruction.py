@@ -13,8 +13,7 @@ import torch
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.errors import CheckpointError, RecordingError
 from biopercept.inference.reconstruction import ReconstructedSignal, reconstruct, reconstruct_prepared
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
 from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import WindowSettings

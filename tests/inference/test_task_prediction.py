@@ -17,7 +17,7 @@ from biopercept.errors import CheckpointError, SettingsError
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.inference.prediction import Truth, Ways, predict, predict_times, read_for, require_dense
 from biopercept.inference.prediction_files import summary_row, write_predictions
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.recording import Rating, RecordingLabels
 from biopercept.store.reading import open_store
 from biopercept.tasks import Task

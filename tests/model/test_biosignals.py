@@ -10,10 +10,10 @@ import torch
 from made_inputs import Classifier
 
 from biopercept.errors import CheckpointError, SettingsError
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, perceiver_for
+from biopercept.model.biosignals import BiosignalPerceiver, perceiver_for
 from biopercept.model.branches import CONV, LINEAR
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import TokenSettings
 from biopercept.tasks import Task
 
 VOCABULARY = TokenVocabulary(

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from biopercept.model.layers import CrossAttention, LatentLayer
-from biopercept.model.perceiver import CoreSettings, PerceiverIO
+from biopercept.model.perceiver import PerceiverIO
+from biopercept.model.settings import CoreSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what it warns of at its import is its own

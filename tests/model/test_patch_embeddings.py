@@ -12,8 +12,9 @@ from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs
 from biopercept.errors import SettingsError
 from biopercept.modalities import MODALITIES
 from biopercept.model.biosignals import BiosignalPerceiver, queries_of
+from biopercept.model.settings import TokenSettings
 from biopercept.model.token_inputs import TokenInputs, TokenVocabulary
-from biopercept.model.tokens import ConvolutionalPatch, EarlyFusion, TokenSettings, patch_embedding
+from biopercept.model.tokens import ConvolutionalPatch, EarlyFusion, patch_embedding
 
 CONVOLUTIONAL = replace(OPEN, patch_embedding="convolutional")
 

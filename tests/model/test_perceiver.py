@@ -11,7 +11,8 @@ import torch
 from biopercept.errors import SettingsError
 from biopercept.model.encodings import fourier_features
 from biopercept.model.layers import CrossAttention, LatentLayer, initialise
-from biopercept.model.perceiver import CoreSettings, PerceiverIO
+from biopercept.model.perceiver import PerceiverIO
+from biopercept.model.settings import CoreSettings
 
 REFERENCE = np.load(Path(__file__).with_name("perceiver_reference.npz"))
 ENCODER, DECODER = "perceiver_encoder/~/", "classification_decoder/~/basic_decoder/"

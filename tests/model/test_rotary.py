@@ -12,9 +12,9 @@ from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs
 
 from biopercept.errors import SettingsError
 from biopercept.model.attention import AttentionWidths, MultiHeadAttention
-from biopercept.model.biosignals import PerceiverSettings
 from biopercept.model.encodings import RotaryTime
-from biopercept.model.perceiver import CoreSettings, PerceiverIO
+from biopercept.model.perceiver import PerceiverIO
+from biopercept.model.settings import CoreSettings, PerceiverSettings
 
 
 def _attention(n_latents: int = 6, seconds: float = 60.0) -> MultiHeadAttention:

@@ -12,9 +12,10 @@ from made_inputs import OPEN, SMALL, VOCABULARY, Classifier, inputs, signal
 
 from biopercept.errors import SettingsError
 from biopercept.model.biosignals import BiosignalPerceiver, queries_of
-from biopercept.model.encodings import TIME_CODES, LearnedTime, SinusoidalTime, TimeEncoding, time_code
+from biopercept.model.encodings import LearnedTime, SinusoidalTime, TimeEncoding, time_code
+from biopercept.model.settings import TIME_CODES, TokenSettings
 from biopercept.model.token_inputs import TokenInputs
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.tokens import time_encoding
 
 RATE = torch.ones(2)
 
@@ -26,7 +27,7 @@ def _code(kind: str) -> torch.nn.Module:
 
 def test_the_default_is_the_fourier_code() -> None:
     assert TokenSettings().time_code == "fourier"
-    assert type(TokenSettings().time_encoding(8)) is TimeEncoding
+    assert type(time_encoding(TokenSettings(), 8)) is TimeEncoding
 
 
 def test_sinusoids_are_those_of_the_paper_on_seconds_from_the_fastest_wave_to_the_slowest() -> None:

@@ -10,10 +10,11 @@ import torch
 
 from biopercept.errors import CheckpointError, SettingsError
 from biopercept.modalities import MODALITIES
-from biopercept.model.dropout import FEATURE_SOURCES, TokenDropout, TokenLayout, drop_tokens, sensors_of
+from biopercept.model.dropout import FEATURE_SOURCES, TokenLayout, drop_tokens, sensors_of
 from biopercept.model.encodings import ChannelEncoding, TimeEncoding
+from biopercept.model.settings import TokenDropout, TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.model.tokens import EarlyFusion, TokenSettings
+from biopercept.model.tokens import EarlyFusion
 
 
 def _sensor(modality: str = "eda", b: int = 2, c: int = 1, p: int = 3, length: int = 4) -> SensorPatches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from biopercept.errors import RecordingError
 from biopercept.prepare import recording as preparing
-from biopercept.prepare.recording import PrepareSettings, prepare_recording
+from biopercept.prepare.recording import PrepareSettings, _Rows, prepare_recording
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Correction, Interval, Recording, Signal
+from biopercept.store.prepared import give_back_pages
 
 SECONDS, RATE = 1800, 200.0
 SETTINGS = PrepareSettings(WindowSettings(60.0, 30.0))
@@ -117,3 +119,15 @@ def test_usual_recordings_are_prepared_as_a_whole_and_days_in_stretches() -> Non
     assert n_stretches(1, ("eeg", 1000.0, 256)) == 1 and n_stretches(24, ("eeg", 1000.0, 256)) == 24
     for stretch in preparing._stretches_of(made(), 300):
         assert (stretch.first, stretch.stop) == (-np.inf, np.inf)
+
+
+def test_rows_of_a_file_leave_memory_and_come_back_and_other_arrays_are_left_alone() -> None:
+    rows = _Rows((2, 4_000_000), np.float32)
+    rows.put(slice(5, 8), np.ones((2, 3), dtype=np.float32))
+    part = rows.array[:, 4:9]
+    give_back_pages(part)
+    np.testing.assert_array_equal(part, [[0, 1, 1, 1, 0]] * 2)
+    anonymous = np.frombuffer(mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=np.uint8)
+    anonymous[:3] = 7
+    give_back_pages(anonymous)  # would be zeros: there is no file that keeps them
+    assert anonymous[:3].tolist() == [7, 7, 7]

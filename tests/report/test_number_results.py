@@ -11,7 +11,7 @@ from biopercept.errors import StudyError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.report.page import print_scores, write_report
 from biopercept.report.score_sections import write_figures
 from biopercept.report.scores import number_table

@@ -18,7 +18,7 @@ from biopercept.errors import OutputError
 from biopercept.evaluation.cross_validation import cross_validate, train_on_store
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.resources import ShippedModel, shipped_model, shipped_models
 from biopercept.studies.datasets.catalogue import DATASETS
 from biopercept.training.checkpoint import load_start, read_description, subject_digest

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.ranks import Ranks
 from biopercept.store.reading import open_store
 from biopercept.training.engine import engine_for, group_of

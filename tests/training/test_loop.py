@@ -15,8 +15,8 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import SettingsError, TrainingError
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.biosignals import BiosignalPerceiver
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.training.engine import Engine, engine_for, seeded
 from biopercept.training.fitting import fit_perceiver_io
 from biopercept.training.loop import FitRequest

@@ -20,8 +20,7 @@ from biopercept.errors import SettingsError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.training.engine import Engine, engine_for
 from biopercept.training.fitting import NetworkFitter, fit_perceiver_io, operations_per_window
 from biopercept.training.loop import FitRequest

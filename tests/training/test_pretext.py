@@ -10,7 +10,7 @@ import torch
 from made_inputs import OPEN, SMALL, VOCABULARY, signal
 
 from biopercept.errors import SettingsError
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.model.token_inputs import FeatureGroup, TokenInputs, TokenVocabulary
 from biopercept.training.pretraining import PretextNetwork
 from biopercept.training.settings import PretrainingSettings

@@ -15,9 +15,9 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
 from biopercept.errors import CheckpointError, SettingsError, StudyError
-from biopercept.model.biosignals import BiosignalPerceiver, PerceiverSettings, queries_of
+from biopercept.model.biosignals import BiosignalPerceiver, queries_of
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import TokenInputs
-from biopercept.model.tokens import TokenSettings
 from biopercept.training.checkpoint import CARD, DESCRIPTION, load_model, load_start, matching, take_weights
 from biopercept.training.engine import Engine
 from biopercept.training.final import Provenance, TrainingRequest, train

@@ -18,8 +18,7 @@ from biopercept.errors import TrainingError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.progress import noticing, stopped_words
 from biopercept.training import resuming as room
 from biopercept.training.engine import Engine

@@ -17,8 +17,7 @@ from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import joint_windows, labelled_windows
 from biopercept.errors import TrainingError
-from biopercept.model.biosignals import PerceiverSettings
-from biopercept.model.tokens import TokenSettings
+from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.store.prepared import PreparedRecording
 from biopercept.tasks import Task
 from biopercept.training import resuming as resuming_room

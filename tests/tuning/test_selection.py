@@ -24,7 +24,7 @@ from biopercept.evaluation.folds import given_settings
 from biopercept.evaluation.metrics import score_subject
 from biopercept.evaluation.plan import EvaluationRequest, plan_evaluation
 from biopercept.evaluation.settings import EvaluationSettings
-from biopercept.model.biosignals import PerceiverSettings
+from biopercept.model.settings import PerceiverSettings
 from biopercept.results.cross_validation import load_cross_validation
 from biopercept.results.reading import document_of
 from biopercept.sharing import Part, Sharing
