@@ -152,13 +152,15 @@ class Damaged:
         """Run a command in the folder; return how it ended and what it wrote."""
         ended = self._run(words, self.place)
         output = self.place / words.split()[words.split().index("-o") + 1] if " -o " in words else None
-        if output is None or not output.exists():
+        if output is None or not output.exists() or ended.code not in (0, 1):
             return ended, {}
         written = output.parent / "written"
         written.mkdir()
         output.rename(written / output.name)
         try:
             return ended, digest_of(written)
+        except ValueError as fault:  # what was damaged is left as it was
+            return ended, {"unreadable": str(fault)}
         finally:
             (written / output.name).rename(output)
             written.rmdir()
