@@ -7,7 +7,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any
@@ -258,26 +258,14 @@ def _values_of(option: Any, words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-@contextmanager
-def _with_checksums(ctx: Any) -> Iterator[None]:
-    """Write the hashes of what a command writes into its folder of results, however it ends."""
+def _with_checksums(ctx: Any) -> AbstractContextManager[None]:
+    """Write the hashes of what a command writes into its folder of results."""
     output = ctx.params.get("output")
     if ctx.info_name not in _RESULTS or output is None:
-        yield
-        return
-    from biopercept.errors import BioperceptError, BusyError
-    from biopercept.results.checksums import stamps_of, write_checksums
+        return nullcontext()
+    from biopercept.results.checksums import hashing
 
-    before = stamps_of(output)
-    try:
-        yield
-    except BusyError:  # what is there is another's
-        raise
-    except BaseException:
-        with suppress(BioperceptError, OSError):
-            write_checksums(output, before)
-        raise
-    write_checksums(output, before)
+    return hashing(output)
 
 
 def _write_down(ctx: Any) -> None:

@@ -62,11 +62,15 @@ class ForkedCommands:
         faults: Mapping[str, str] | None = None,
         kill_after: float = 600.0,
         kill_with: int = signal.SIGKILL,
+        kill_when: Path | None = None,
     ) -> Ended:
-        """Run a command to its end, or send it a signal after so many seconds; -9 goes to its children, too."""
+        """Run a command to its end, or send it a signal after so many seconds; -9 goes to its children, too.
+
+        It is sent it as well once ``kill_when`` is a folder with something in it.
+        """
         assert self._server.stdin is not None and self._server.stdout is not None
-        kill = {"kill_after": kill_after, "kill_with": int(kill_with)}
-        request = {"words": [*words], "set": faults or {}, "err": str(self._words), **kill}
+        kill = {"after": kill_after, "number": int(kill_with), "folder": str(kill_when or "")}
+        request = {"words": [*words], "set": faults or {}, "err": str(self._words), "kill": kill}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         code = int(self._server.stdout.readline())
@@ -102,7 +106,7 @@ def _serve(library: str) -> list[str] | None:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
             _become(request, library)
             return list(request["words"])
-        sys.stdout.write(f"{_code(process, request['kill_after'], request['kill_with'])}\n")
+        sys.stdout.write(f"{_code(process, **request['kill'])}\n")
         sys.stdout.flush()
     return None
 
@@ -120,17 +124,17 @@ def _become(request: dict, library: str) -> None:
         os.dup2(handle, number)
 
 
-def _code(process: int, kill_after: float, kill_with: int) -> int:
+def _code(process: int, after: float, number: int, folder: str) -> int:
     """Return how a fork ended; it is sent a signal where it takes too long, and its children are killed after it."""
-    ends, was_sent = time.monotonic() + kill_after, False
+    ends, was_sent = time.monotonic() + after, False
     while True:
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
             break
-        if not was_sent and time.monotonic() >= ends:
+        if not was_sent and (time.monotonic() >= ends or (folder and any(Path(folder).glob("*")))):
             was_sent = True
             with contextlib.suppress(ProcessLookupError):
-                (os.killpg if kill_with == signal.SIGKILL else os.kill)(process, kill_with)
+                (os.killpg if number == signal.SIGKILL else os.kill)(process, number)
         time.sleep(_POLL_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)

@@ -100,15 +100,15 @@ class CorrectionTables:
         if name in ("", ".", ".."):
             return corrections_of(path)
         if folder not in self._has_some:
-            self._has_some[folder] = any(member.lower().endswith(ENDING) for member in _members(folder))
+            self._has_some[folder] = _holds_corrections(Path(folder))
         return corrections_of(path) if self._has_some[folder] else None
 
 
-def _members(folder: str) -> list[str]:
+def _holds_corrections(folder: Path) -> bool:
     try:
-        return os.listdir(folder or ".")
+        return any(member.name.lower().endswith(ENDING) for member in folder.iterdir())
     except OSError:
-        return []
+        return False
 
 
 def read_corrections(file: Path) -> CorrectionTable:

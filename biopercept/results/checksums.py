@@ -6,9 +6,10 @@ What is read again is compared with it, so that a number that was damaged on the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from biopercept.errors import StudyError
+from biopercept.errors import BioperceptError, BusyError, StudyError
 from biopercept.files import content_hash, write_text
 
 FILE = "SHA256SUMS"
@@ -18,6 +19,32 @@ _OF_THEIR_OWN = "folds"
 
 Stamps = Mapping[str, tuple[int, int, int]]
 """Number, time and size of files, by their path in the folder."""
+
+
+_BEING_WRITTEN: list[Path] = []
+"""Folders that the running command writes: their hashes are of an earlier one until it ends."""
+
+
+@contextmanager
+def hashing(folder: Path) -> Iterator[None]:
+    """Write the hashes of what is written into a folder while the block runs, however it ends.
+
+    Not where another process holds the folder: what is there is its own. Raises OutputError where the block ended well
+    and they cannot be written.
+    """
+    before = stamps_of(folder)
+    _BEING_WRITTEN.append(folder.resolve())
+    try:
+        yield
+    except BusyError:
+        raise
+    except BaseException:
+        with suppress(BioperceptError, OSError):
+            write_checksums(folder, before)
+        raise
+    finally:
+        _BEING_WRITTEN.pop()
+    write_checksums(folder, before)
 
 
 def stamps_of(folder: Path) -> Stamps:
@@ -58,6 +85,8 @@ def require_as_written(folder: Path) -> None:
     Raises StudyError, which names the file. A folder without hashes is not looked at.
     """
     for place in (folder, folder.parent):
+        if place.resolve() in _BEING_WRITTEN:
+            return
         for name, digest in _read(place).items():
             path = place / name
             if path.parent != folder:

@@ -1,7 +1,11 @@
-"""Commands that meet one another, from outside: what another process writes is left to it."""
+"""Commands that are stopped, and given again, from outside: what is said is true, and nothing is lost or mixed."""
 
 from __future__ import annotations
 
+import csv
+import os
+import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biopercept.files import only_writer
+from biopercept.files import content_hash, only_writer
 
 sys.path.append(str(Path(__file__).parents[1]))
 from forked_commands import Ended, ForkedCommands
 
+N_EPOCHS = 40
 SMALL = (
-    "training.n_epochs=2", "training.batch_size=8", "model.width=8",
+    f"training.n_epochs={N_EPOCHS}", "training.patience=40", "training.batch_size=8", "model.width=8",
     "model.n_latents=2", "model.n_heads=1", "model.n_layers=1",
 )  # fmt: skip
 
@@ -58,6 +63,63 @@ def train(store: Path, output: Path, *more: str) -> list[str]:
     return ["train", str(store), "-o", str(output), *settings, "--device", "cpu", "-q", *more]
 
 
+@pytest.fixture(scope="module")
+def weights(commands: ForkedCommands, store: Path) -> dict[str, str]:
+    """The hash of the weights of a training that nobody stopped, by its seed."""
+    hashes = {}
+    for seed in ("0", "1"):
+        assert commands.run(train(store, store.parent / f"model{seed}", "--seed", seed)).code == 0
+        hashes[seed] = content_hash(store.parent / f"model{seed}" / "weights.safetensors")
+    assert hashes["0"] != hashes["1"]
+    return hashes
+
+
+def stopped(commands: ForkedCommands, words: list[str], number: int) -> Ended:
+    """Stop a command with a signal in the midst of its epochs: once it has kept some of them."""
+    output = Path(words[words.index("-o") + 1])
+    ended = commands.run(words, kill_with=number, kill_when=output.with_name(f".{output.name}.fit"))
+    assert ended.code != 0, "it ended before it could be stopped"
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
+)
+def test_a_training_that_is_stopped_ends_as_one_that_was_not(
+    commands: ForkedCommands, store: Path, weights: dict[str, str], tmp_path: Path, number: int, code: int
+) -> None:
+    words = train(store, tmp_path / "model", "--seed", "0")
+    ended = stopped(commands, words, number)
+    assert ended.code == code
+    kept = re.search(rf"stopped; kept are (\d+) of {N_EPOCHS} epochs: the same command goes on there", ended.words)
+    assert kept is not None, ended.words
+    assert 0 < int(kept[1]) < N_EPOCHS
+    assert commands.run(words) == Ended(0, "")
+    assert content_hash(tmp_path / "model" / "weights.safetensors") == weights["0"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]  # no state, no lock
+
+
+@pytest.mark.parametrize("change", ["seed", "state"])
+def test_another_fit_and_a_damaged_state_are_said_and_nothing_of_them_is_used(
+    commands: ForkedCommands, store: Path, weights: dict[str, str], tmp_path: Path, change: str
+) -> None:
+    stopped(commands, train(store, tmp_path / "model", "--seed", "0"), signal.SIGTERM)
+    seed, sentence = "0", "of a fit in .* is damaged; the fit begins again"
+    if change == "seed":
+        seed, sentence = "1", r"what is kept of an unfinished run in .*\.model\.fit is not of this one .*begins anew"
+    else:
+        for state in (tmp_path / ".model.fit").iterdir():
+            content = bytearray(state.read_bytes())
+            content[len(content) // 2] ^= 1
+            state.write_bytes(content)
+    ended = commands.run(train(store, tmp_path / "model", "--seed", seed))
+    assert ended.code == 0
+    assert re.fullmatch(f"biopercept: .*{sentence}\n", ended.words), ended.words
+    assert content_hash(tmp_path / "model" / "weights.safetensors") == weights[seed]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_what_another_process_writes_is_left_to_it(commands: ForkedCommands, store: Path, tmp_path: Path) -> None:
     for words, output in ((train(store, tmp_path / "model"), tmp_path / "model"), (prepare(store), store)):
         with only_writer(output):
@@ -65,3 +127,20 @@ def test_what_another_process_writes_is_left_to_it(commands: ForkedCommands, sto
         assert ended.code == 75
         assert f"another process is writing {output.name}; wait for it or choose another output" in ended.words
     assert not (tmp_path / "model").exists()
+
+
+def test_what_was_prepared_is_known_by_its_content_and_not_by_its_times(commands: ForkedCommands, store: Path) -> None:
+    def statuses() -> list[str]:
+        assert commands.run(prepare(store)).code == 0
+        with store.with_suffix(".log.csv").open(encoding="utf-8") as stream:
+            return [row["status"] for row in csv.DictReader(stream)]
+
+    for seconds in (-3600, 3600):  # a clock that was set back, and one that was put on
+        for path in store.parent.glob("S*.csv"):
+            os.utime(path, (path.stat().st_atime, path.stat().st_mtime + seconds))
+        assert statuses() == ["reused"] * 3
+    changed = store.parent / "S1.csv"
+    times, content = (changed.stat().st_atime_ns, changed.stat().st_mtime_ns), changed.read_text(encoding="utf-8")
+    changed.write_text(content[:-3] + ("1" if content[-3] != "1" else "2") + content[-2:], encoding="utf-8")
+    os.utime(changed, ns=times)  # as long and as old as before
+    assert statuses() == ["reused", "prepared", "reused"]
