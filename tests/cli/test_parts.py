@@ -47,7 +47,9 @@ def killed_at_work(folder: Path, task: int) -> None:
 def content(folder: Path) -> dict[str, Any]:
     """Return all that a folder of results holds, by name, without the times that were measured."""
     return {
-        str(path.relative_to(folder)): dict(_timeless(path)) for path in sorted(folder.rglob("*")) if path.is_file()
+        str(path.relative_to(folder)): dict(_timeless(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "SHA256SUMS"  # of files that hold times
     }
 
 

@@ -168,7 +168,9 @@ def test_the_plan_of_a_store_is_shown_as_settings_and_auto_without_data_is_refus
     assert yaml.safe_load(run("config", "show").stdout)["tokens"]["raw"] is True  # general
     refused = run("config", "show", "auto")
     assert isinstance(refused.exception, SettingsError)
-    assert str(refused.exception).startswith("the settings 'auto' follow from a study or a store, and here is neither;")
+    assert str(refused.exception).startswith(
+        "the settings 'auto' follow from a study or a store, and here is neither ("
+    )
     assert run("config", "list").stdout.startswith("auto ")
 
 

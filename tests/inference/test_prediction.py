@@ -177,7 +177,7 @@ def test_a_model_is_three_files_without_pickle_and_its_card_says_what_it_is_for(
         "Not evaluated",
         "rest",
         "stress",
-        "scaled by the normalisation",
+        "Inputs are scaled ",
     ):
         assert words in card
 

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biopercept.files import write_text
 from biopercept.loaders.loading import load_recording
 from biopercept.planning.fingerprint import fingerprint_of_study
 from biopercept.planning.rules import plan_of
 from biopercept.studies.loading import load_study
 from measurements.planted_shapes import LOADS, SHAPES, Shape, write_study
-from measurements.shapes import AUTO, CLASSES, NUMBERS, PRESETS, ShapeScore, units
-from measurements.shapes_page import _main_table, _scores, _sentences
+from measurements.shapes import AUTO, CLASSES, NUMBERS, PRESETS, SHARED, ShapeScore, units
+from measurements.shapes_page import _differences, _main_table, _scores, _sentences
+from measurements.shapes_windows import scores_on_common_windows
 
 EDA = next(shape for shape in SHAPES if shape.name == "one sensor")
 
@@ -66,10 +68,17 @@ def test_skin_responds_more_often_where_a_class_moves_it(tmp_path: Path) -> None
 
 
 def test_what_is_scored_is_the_plan_every_preset_and_the_baselines_of_each_seed(tmp_path: Path) -> None:
-    of_classes = [(u.seed, u.settings, u.model) for u in units(tmp_path, 2, ["one sensor"])]
+    one, rating, eeg, eight = (
+        [shape for shape in SHAPES if shape.name == name] for name in ("one sensor", "rating", "EEG", "eight people")
+    )
+    of_classes = [(u.seed, u.settings, u.model) for u in units(tmp_path, 2, one)]
     assert len(of_classes) == len(set(of_classes)) == 2 * (1 + len(PRESETS) - 1 + len(CLASSES))  # no EEG: one less
-    assert {u.model for u in units(tmp_path, 1, ["rating"])} == {"perceiver-io", *NUMBERS}
-    assert {u.settings for u in units(tmp_path, 1, ["EEG"])} == {AUTO, *PRESETS}
+    assert {u.model for u in units(tmp_path, 1, rating)} == {"perceiver-io", *NUMBERS}
+    assert {u.settings for u in units(tmp_path, 1, eeg)} == {AUTO, *PRESETS}
+    assert {u.seed for u in units(tmp_path, 2, eight)} == {*range(10)}  # of few people five times as many studies
+    shared = replace(EDA, label=SHARED)
+    assert {u.seed for u in units(tmp_path, 2, [shared])} == {0}
+    assert not [*units(tmp_path, 0, [shared])]
 
 
 def test_the_page_pairs_people_and_names_what_misses_its_bar(tmp_path: Path) -> None:
@@ -86,9 +95,37 @@ def test_the_page_pairs_people_and_names_what_misses_its_bar(tmp_path: Path) -> 
         of_metrics = dict.fromkeys(("balanced_accuracy", "macro_f1", "auroc"), scores)
         results.append({"people": people, "scores": of_metrics, "seconds": 1.0})
     scored = _scores(wanted, results)
-    row = _main_table([shape], scored).splitlines()[2]
-    assert row == ("| one sensor (4) | 70.0 | 80.0 | 50.0 | – | 75.0 | 50.0 | 50.0 | -10.0 (0.0) | -5.0 (5.0) |")
-    assert _sentences([shape], scored) == (
-        "More than 0.01 behind the best preset: one sensor (general -10.0 (0.0)). Below the linear model by more than "
+    write_answers(wanted[0].output, 60, [0.6, 0.4, 0.4, 0.4])  # right, wrong, right, right
+    write_answers(wanted[1].output, 60, [0.6, 0.6, 0.4, 0.4])  # all right
+    differences = _differences([shape], wanted, scored)
+    row = _main_table([shape], scored, differences).splitlines()[2]
+    assert row == (
+        "| one sensor (4) | 70.0 | 80.0 | 50.0 | – | 75.0 | 50.0 | 50.0 | -25.0 (0.0) general | -5.0 (5.0) |"
+    )
+    assert _sentences(differences) == (
+        "More than 0.01 behind the best preset: one sensor (general -25.0 (0.0)). Below the linear model by more than "
         "two standard errors: none.\n"
     )
+
+
+def write_answers(folder: Path, seconds: int, of_rest: list[float], label: str = "rest rest mental mental") -> None:
+    """Write the predictions of two people in windows that follow each other: the probability of rest, and its class."""
+    rows = []
+    for person in ("P01", "P02"):
+        for number, (rest, truth) in enumerate(zip(of_rest, label.split(), strict=True)):
+            rows.append(f"{person},,all,{number * seconds},{seconds},{truth},{rest},{1 - rest}")
+    write_text(folder / "predictions.csv", "\n".join([_ANSWERS, *rows]) + "\n")
+
+
+_ANSWERS = "participant_id,session,recording,onset,duration,label,probability_rest,probability_mental"
+
+
+def test_short_windows_are_averaged_over_the_long_ones_that_hold_them(tmp_path: Path) -> None:
+    write_answers(tmp_path / "short", 60, [0.9, 0.4, 0.1, 0.2])  # wrong in the second minute, and right over both
+    write_answers(tmp_path / "long", 120, [0.4, 0.3], "rest mental")
+    pairs = scores_on_common_windows(tmp_path / "short", tmp_path / "long", "balanced_accuracy")
+    assert pairs == {"P01": (1.0, 0.5), "P02": (1.0, 0.5)}
+    turned = scores_on_common_windows(tmp_path / "long", tmp_path / "short", "balanced_accuracy")
+    assert turned == {"P01": (0.5, 1.0), "P02": (0.5, 1.0)}
+    alone = scores_on_common_windows(tmp_path / "short", tmp_path / "short", "balanced_accuracy")
+    assert alone == {"P01": (0.75, 0.75), "P02": (0.75, 0.75)}

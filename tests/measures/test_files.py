@@ -201,7 +201,7 @@ def test_a_file_without_the_event_says_which_labels_it_has(tmp_path: Path) -> No
     [
         (("--whole", "--window", 30), "--window/--step and --whole contradict each other"),
         (("--format", "xlsx"), "--format is 'xlsx'; allowed are csv, tsv, parquet"),
-        (("--window", -1), "windows.length_seconds is -1.0; it must be a number above 0"),
+        (("--window", -1), "--window is -1; it must be a number of seconds above 0"),
         (("--whole", "--set", "windows.length_seconds=30"), "windows.length_seconds"),
         (("--set", "training.n_epochs=3"), "training.n_epochs"),
         (("--events", "nowhere"), "--events nowhere is no study folder"),
