@@ -122,7 +122,7 @@ def command_rows(place: Place) -> Iterator[Row]:
 def long_rows(place: Place) -> Iterator[Row]:
     """Give the rows of fits: what a second process gains, the first result of personalise, and a whole LOSO."""
     unit, store = yardstick(), place.store("stress-predict")
-    short = (*_SCORES, "--folds", "4", "--set", "training.epochs=4", "--set", "training.patience=99")
+    short = (*_SCORES, "--split", "k-fold", "--folds", "4", "--set", "training.n_epochs=4")
     one, two = (
         _run("cross-validate", store, "-o", place.folder / f"jobs-{jobs}", "-j", str(jobs), *short) for jobs in (1, 2)
     )
