@@ -72,8 +72,8 @@ def audit(
             show(f"perceiver-io, fold {fold.name} {'was done before' if was_done else 'done'} ({n_folds} in all)")
 
         result = auditing.audit(request, output, n_jobs=run.jobs, on_probe=show, on_fold=show_fold)
-        write_settings(output, settings.text, request.evaluation.settings_plan)
         auditing.write_audit(result, output)
+        write_settings(output, settings.text, request.evaluation.settings_plan)
     if run.as_json:
         print_json(result)
     else:

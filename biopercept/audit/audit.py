@@ -213,8 +213,8 @@ def _of_model(data: AuditData, model: _Model, clock: ProbeScore, tie: ProbeScore
 
 def write_audit(audit: Audit, output: Path) -> None:
     """Write ``audit.json`` for programs and ``audit.md`` for people; raises OutputError where they cannot be."""
+    write_result(output / Audit.FILE, audit)  # first: by it the folder is known as an audit's after a stop
     write_text(output / PAGE_FILE, audit_page(audit))
-    write_result(output / Audit.FILE, audit)
 
 
 def claim(output: Path, *, overwrite: bool) -> None:
