@@ -13,6 +13,7 @@ from biopercept.errors import SettingsError
 
 from . import options
 from .claims import claim, nothing_done
+from .option_settings import refuse_two_values
 from .terminal import print_json, recording_progress, safe_text, say
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _settings(rows: Rows, preset: options.Preset) -> PrepareSettings:
     given_rows = {"--events": rows.events, "--whole": rows.whole, "--around": rows.around}
     kinds = [name for name, value in given_rows.items() if value]
     given = {"length_seconds": rows.window, "step_seconds": rows.step}
-    options.refuse_two_values(preset.overrides or (), {f"windows.{name}": value for name, value in given.items()})
+    refuse_two_values(preset.overrides or (), {f"windows.{name}": value for name, value in given.items()})
     settings = preset.preparing("features", *kinds)
     for option, seconds in (("--window", rows.window), ("--step", rows.step)):
         if seconds is not None and not 0 < seconds < float("inf"):
