@@ -49,6 +49,19 @@ def test_a_message_that_the_page_of_errors_explains_is_one_that_we_give(message:
         assert part.strip() in code(), part
 
 
+def test_the_tests_that_the_page_of_faults_names_are_there() -> None:
+    page = (ROOT / "docs" / "measurements" / "faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", page)
+    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in text_of(ROOT / "tests" / file)]
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| fault")]
+    assert missing == []
+    assert [row for row in rows if row.count("|") != 5] == []
+
+
+def text_of(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
 def tutorial_blocks(page: Path) -> list[str]:
     return re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
