@@ -51,6 +51,7 @@ from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocab
 from biopercept.model.tokens import hide_tokens, token_layout
 from biopercept.progress import steps
 from biopercept.ranks import Ranks
+from biopercept.results.plan import SettingsPlan
 from biopercept.store.prepared import WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.checkpoint import (
@@ -422,7 +423,8 @@ def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
 class StoresRequest:
     """Stores to pretrain on, and how; ``fit.pretraining`` is set, ``fit.start_from`` may be.
 
-    Of whichever store only ``subjects`` are read (None: all), without those ``excluded``.
+    Of whichever store only ``subjects`` are read (None: all), without those ``excluded``. ``plan`` says why the
+    settings are what they are, where they follow from the data.
     """
 
     stores: tuple[Path, ...]
@@ -432,6 +434,7 @@ class StoresRequest:
     excluded: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
+    plan: SettingsPlan | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -501,7 +504,7 @@ def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossRe
         with resuming_until_written(output) if ranks.is_first else nullcontext():
             done = pretrain(pretraining)
             if ranks.is_first:
-                save_pretrained(done, pretraining, described, output, seed=request.seed, start=start)
+                save_pretrained(done, pretraining, Origin(described, request.seed, start, request.plan), output)
     return PretrainedStores(tuple(row["study"] for row in described), done.history, ranks.is_first)
 
 
@@ -518,22 +521,27 @@ def _wanted(
     return [tuple(r for r in store.recordings if r.subject in kept) for store in stores]
 
 
-def save_pretrained(
-    done: PretrainedNetwork,
-    request: PretrainingRequest,
-    studies: Sequence[dict[str, Any]],
-    folder: Path,
-    *,
-    seed: int,
-    start: StartingPoint | None = None,
-) -> None:
-    """Write a pretrained network as a model folder of kind ``pretrained``, for ``--start-from``.
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a pretrained network comes from, as its folder says it.
 
     Each of ``studies`` has ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
-    ``population`` (what scaled its inputs). ``seed`` is the user's; whom ``start`` has seen is handed on.
+    ``population`` (what scaled its inputs). ``seed`` is the user's; whom ``start`` has seen is handed on; ``plan`` says
+    why the settings are what they are (None: a preset's).
+    """
+
+    studies: Sequence[dict[str, Any]]
+    seed: int
+    start: StartingPoint | None = None
+    plan: SettingsPlan | None = None
+
+
+def save_pretrained(done: PretrainedNetwork, request: PretrainingRequest, origin: Origin, folder: Path) -> None:
+    """Write a pretrained network as a model folder of kind ``pretrained``, for ``--start-from``.
 
     Raises OutputError where a file cannot be written.
     """
+    studies, start = origin.studies, origin.start
     names = ", ".join(f"{row['study']} ({len(row['subjects'])} subjects)" for row in studies)
     card = (
         f"# A network pretrained without labels ({request.settings.objective})\n\nIt predicts no task. "
@@ -552,10 +560,10 @@ def save_pretrained(
         "pretraining": asdict(request.settings),
         "studies": [*studies, *seen],
         "start_from": None if start is None else start.described(done.network, (), request.tokens),
-        "seed": seed,
+        "seed": origin.seed,
         "history": [list(row) for row in done.history],
     }
-    write_model_folder(folder, done.weights, description, card)
+    write_model_folder(folder, done.weights, description, card, origin.plan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,16 +14,18 @@ from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import CheckpointError, SettingsError, StudyError
+from biopercept.errors import CheckpointError, OutputError, SettingsError, StudyError
 from biopercept.model.biosignals import BiosignalPerceiver, queries_of
 from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import TokenInputs
+from biopercept.results import plan as results_plan
 from biopercept.training.checkpoint import CARD, DESCRIPTION, load_model, load_start, matching, take_weights
 from biopercept.training.engine import Engine
 from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.fitting import fit_perceiver_io, starting_weights
 from biopercept.training.loop import FitRequest
 from biopercept.training.pretraining import (
+    Origin,
     PretrainedNetwork,
     PretrainingRequest,
     load_pretrained,
@@ -36,6 +38,10 @@ from biopercept.training.settings import FitSettings, PretrainingSettings, Train
 ENGINE = Engine(torch.device("cpu"))
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
 BRIEF = PretrainingSettings(n_epochs=1, batch_size=32, n_queries=4)
+PLAN = results_plan.SettingsPlan(
+    lines=(results_plan.PlanLine(setting="model.width", value=16, because="it is small"),),
+    study=results_plan.Fingerprint(name="made", n_subjects=2, n_recordings=2, n_sessions=2, n_opened=2),
+)
 TOKENS, CAUSAL = TokenSettings(), NormalisationSettings()
 
 
@@ -54,11 +60,12 @@ def equal(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def saved(made: ModuleType, network: PretrainedNetwork, folder: Path, subjects=("P01", "P02")) -> Path:
+def saved(made: ModuleType, network: PretrainedNetwork, folder: Path, subjects=("P01", "P02"), plan=None) -> Path:
     inputs = unlabelled(made, made.study(2))
     study = {"study": "made", "store": "0" * 64, "subjects": list(subjects), "n_windows": 9, "prepare": {}}
     study["population"] = inputs.fit(inputs.windows.subjects).to_json()
-    save_pretrained(network, PretrainingRequest((inputs,), TOKENS, SMALL, BRIEF, ENGINE, 0), [study], folder, seed=0)
+    request = PretrainingRequest((inputs,), TOKENS, SMALL, BRIEF, ENGINE, 0)
+    save_pretrained(network, request, Origin([study], 0, plan=plan), folder)
     return folder
 
 
@@ -268,3 +275,21 @@ def test_a_card_without_room_for_a_batch_gets_half_and_says_so(
     most = 0
     with pytest.warns(UserWarning), pytest.raises(SettingsError, match="not the memory for a single window"):
         done([study])
+
+
+def test_a_plan_is_written_with_its_network_or_not_at_all_and_goes_with_it(
+    made: ModuleType, network: PretrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, result: object) -> None:
+        raise OutputError("no room")
+
+    with monkeypatch.context() as patched, pytest.raises(OutputError):
+        patched.setattr(results_plan, "write_result", full)
+        saved(made, network, tmp_path / "pre", plan=PLAN)
+    assert list(tmp_path.iterdir()) == []  # so that the same command is not refused for what it left itself
+    saved(made, network, tmp_path / "pre", plan=PLAN)
+    (tmp_path / "pre" / "notes.txt").write_text("mine")
+    assert results_plan.read_plan(tmp_path / "pre") == PLAN
+    saved(made, network, tmp_path / "pre")
+    assert results_plan.read_plan(tmp_path / "pre") is None
+    assert (tmp_path / "pre" / "notes.txt").read_text() == "mine"
