@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,11 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(target: Path, without: Collection[str] = ()) -> Iterator[Path]:
+def replacing_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder beside ``target`` that becomes ``target``, files and all, when the block ends well.
 
     What was there before goes only when the new folder is whole, and stays where the block fails; files in it that
-    the new folder does not write itself are carried over, but those named ``without``. Where the system can exchange two folders in one step, one of
+    the new folder does not write itself are carried over. Where the system can exchange two folders in one step, one of
     the two is there at any moment; elsewhere a process that is killed between two steps leaves the old one aside, and
     the next that writes in this place puts it back.
 
@@ -89,7 +89,7 @@ def replacing_folder(target: Path, without: Collection[str] = ()) -> Iterator[Pa
         fresh.mkdir()
         yield fresh
         if target.is_dir():
-            _carry_over(target, fresh, without)
+            _carry_over(target, fresh)
         _sync(fresh)
         if not (target.exists() and _exchanged(fresh, target)):
             if target.exists():
@@ -159,10 +159,10 @@ def is_running(process: int) -> bool:
     return True
 
 
-def _carry_over(source: Path, target: Path, without: Collection[str]) -> None:
-    """Copy what ``target`` lacks of the folder ``source``, but the files that are named."""
+def _carry_over(source: Path, target: Path) -> None:
+    """Copy what ``target`` lacks of the folder ``source``."""
     for member in source.iterdir():
-        if member.name not in without and not (target / member.name).exists():
+        if not (target / member.name).exists():
             copy = shutil.copytree if member.is_dir() and not member.is_symlink() else shutil.copy2
             copy(member, target / member.name)
 

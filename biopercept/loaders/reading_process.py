@@ -270,7 +270,7 @@ class ReadingProcess:
         self._n_loaded = 0
         self._n_started = 0
         self._released: list[int] = []
-        self._asked: _Asked | None = None
+        self._ahead: _Requested | None = None
 
     def start(self) -> None:
         """Start the process, where it is not running."""
@@ -298,19 +298,19 @@ class ReadingProcess:
 
         Raises RecordingError where the recording cannot be read, or the process ended over it.
         """
-        title, asked, self._asked = reading.title, self._asked, None
-        if asked is not None and asked.load != _pickled(reading.load):
-            self._settle(asked)  # another one is wanted now
-            asked = None
+        title, wanted, self._ahead = reading.title, self._ahead, None
+        if wanted is not None and wanted.load != _pickled(reading.load):
+            self._settle(wanted)  # another recording is to be read now
+            wanted = None
         try:
-            asked = asked or _Asked(self._send_load(reading))
+            wanted = wanted or _Requested(self._send_load(reading))
         except OSError as fault:  # too many files are open, or there is no room for a process
             why = fault.strerror or type(fault).__name__
             raise RecordingError(f"{title}: the process that reads recordings cannot be started ({why})") from fault
-        self._settle(asked)
-        if asked.fault is not None:
-            raise asked.fault
-        request, loaded = asked.request, asked.answer
+        self._settle(wanted)
+        if wanted.fault is not None:
+            raise wanted.fault
+        request, loaded = wanted.request, wanted.answer
         recording, *rest = loaded if isinstance(loaded, tuple) else (loaded,)
         place = _Place(self, self._n_started, request.number, title, request.limits)
         weakref.finalize(place, self._released.append, request.number)
@@ -320,9 +320,9 @@ class ReadingProcess:
 
     def ask(self, reading: Reading[Any]) -> None:
         """Have a recording read that will be loaded next, without waiting for it."""
-        if self._asked is None:
+        if self._ahead is None:
             with contextlib.suppress(OSError, SettingsError):  # said when it is loaded
-                self._asked = _Asked(self._send_load(reading), _pickled(reading.load))
+                self._ahead = _Requested(self._send_load(reading), _pickled(reading.load))
 
     def _send_load(self, reading: Reading[Any]) -> _Load:
         """Send for a recording. Raises OSError where the process cannot be started."""
@@ -335,15 +335,15 @@ class ReadingProcess:
         self._send(request)
         return request
 
-    def _settle(self, asked: _Asked) -> None:
+    def _settle(self, wanted: _Requested) -> None:
         """Take the answer to what was asked for, where it was not taken, so that the next is for the next request."""
-        if asked.is_answered:
+        if wanted.is_answered:
             return
-        asked.is_answered = True
+        wanted.is_answered = True
         try:
-            asked.answer = self._answer(asked.request.title, asked.request.limits)
+            wanted.answer = self._answer(wanted.request.title, wanted.request.limits)
         except BioperceptError as fault:
-            asked.fault = fault
+            wanted.fault = fault
 
     def samples(self, place: _Place, signal: int, span: tuple[int, int], rows: slice) -> FloatArray:
         """Return samples, from the first to before the last of a span, of a recording that was loaded there.
@@ -354,8 +354,8 @@ class ReadingProcess:
 
         if place.n_started != self._n_started or self._pipes is None:
             raise RecordingError(f"{place.title}: the process that it was read in has ended")
-        if self._asked is not None:
-            self._settle(self._asked)
+        if self._ahead is not None:
+            self._settle(self._ahead)
         self._send(_Read(place.number, signal, span, rows))
         shape, kind = self._answer(place.title, place.limits)
         samples = np.empty(shape, dtype=kind)
@@ -420,7 +420,7 @@ class ReadingProcess:
 
     def close(self) -> None:
         """End the process now."""
-        child, pipes, self._child, self._pipes, self._asked = self._child, self._pipes, None, None, None
+        child, pipes, self._child, self._pipes, self._ahead = self._child, self._pipes, None, None, None
         for pipe in pipes or ():
             pipe.close()
         if child is not None:
@@ -435,7 +435,7 @@ _process: ReadingProcess | None = None
 
 
 @dataclass(eq=False)
-class _Asked:
+class _Requested:
     """A recording that was asked for, how it is read as it was sent ahead, and the answer, where it was taken."""
 
     request: _Load
@@ -446,9 +446,9 @@ class _Asked:
 
 
 def _pickled(load: Callable[[], Any]) -> bytes:
-    import pickle  # written to be compared, and never read
+    from multiprocessing.reduction import ForkingPickler  # as it is sent; compared, and never read
 
-    return pickle.dumps(load)
+    return bytes(ForkingPickler.dumps(load))
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,6 @@ from biopercept.files import content_hash, replacing_folder, write_json, write_t
 from biopercept.model.biosignals import BiosignalPerceiver, perceiver_for
 from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import TokenVocabulary
-from biopercept.results.plan import SettingsPlan, write_plan
 from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.known_inputs import KnownInputs
@@ -127,26 +126,21 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, card: str) -> None:
 
 
 def write_model_folder(
-    folder: Path,
-    weights: Mapping[str, torch.Tensor],
-    description: dict[str, Any],
-    card: str,
-    plan: SettingsPlan | None = None,
+    folder: Path, weights: Mapping[str, torch.Tensor], description: dict[str, Any], card: str
 ) -> None:
     """Write a model folder; an older one is replaced when the new one is whole, and the user's own files in it stay.
 
     To the description (plain values) versions and the SHA-256 of the weights and of the description itself are added;
-    the card is Markdown. A plan of the settings is written beside it; that of an older model goes with it.
+    the card is Markdown.
 
     Raises OutputError where the folder cannot be written.
     """
     from safetensors.torch import save
 
-    with replacing_folder(folder, without=(SettingsPlan.FILE,)) as fresh:
+    with replacing_folder(folder) as fresh:
         # Written here, with the usual permissions: save_file makes a file that its owner alone can read.
         (fresh / WEIGHTS).write_bytes(save({name: value.contiguous().cpu() for name, value in weights.items()}))
         write_text(fresh / CARD, card)
-        write_plan(fresh / SettingsPlan.FILE, plan)
         whole = {**description, "versions": versions(), "weights_sha256": content_hash(fresh / WEIGHTS)}
         whole = json.loads(json.dumps(whole))
         write_json(fresh / DESCRIPTION, {**whole, "description_sha256": _description_hash(whole)})

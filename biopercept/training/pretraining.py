@@ -51,7 +51,6 @@ from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocab
 from biopercept.model.tokens import hide_tokens, token_layout
 from biopercept.progress import steps
 from biopercept.ranks import Ranks
-from biopercept.results.plan import SettingsPlan
 from biopercept.store.prepared import WindowedRecording
 from biopercept.store.reading import StudyStore, open_store
 from biopercept.training.checkpoint import (
@@ -68,6 +67,7 @@ from biopercept.training.checkpoint import (
 )
 from biopercept.training.engine import Engine, Group, engine_for, group_of, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation, fewer_windows
+from biopercept.training.model_card import plan_lines
 from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
 from biopercept.training.resuming import KeptFit, kept_fit, random_states, resuming_until_written, set_random_states
 from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSettings, PretrainingSettings
@@ -423,8 +423,8 @@ def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
 class StoresRequest:
     """Stores to pretrain on, and how; ``fit.pretraining`` is set, ``fit.start_from`` may be.
 
-    Of whichever store only ``subjects`` are read (None: all), without those ``excluded``. ``plan`` says why the
-    settings are what they are, where they follow from the data.
+    Of whichever store only ``subjects`` are read (None: all), without those ``excluded``. ``plan`` is the document that
+    says why the settings are what they are, where they follow from the data.
     """
 
     stores: tuple[Path, ...]
@@ -434,7 +434,7 @@ class StoresRequest:
     excluded: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
-    plan: SettingsPlan | None = None
+    plan: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -526,14 +526,14 @@ class Origin:
     """Where a pretrained network comes from, as its folder says it.
 
     Each of ``studies`` has ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
-    ``population`` (what scaled its inputs). ``seed`` is the user's; whom ``start`` has seen is handed on; ``plan`` says
-    why the settings are what they are (None: a preset's).
+    ``population`` (what scaled its inputs). ``seed`` is the user's; whom ``start`` has seen is handed on; ``plan`` is
+    the document that says why the settings are what they are, where they follow from the data.
     """
 
     studies: Sequence[dict[str, Any]]
     seed: int
     start: StartingPoint | None = None
-    plan: SettingsPlan | None = None
+    plan: dict[str, Any] | None = None
 
 
 def save_pretrained(done: PretrainedNetwork, request: PretrainingRequest, origin: Origin, folder: Path) -> None:
@@ -546,6 +546,7 @@ def save_pretrained(done: PretrainedNetwork, request: PretrainingRequest, origin
     card = (
         f"# A network pretrained without labels ({request.settings.objective})\n\nIt predicts no task. "
         f"Its weights have seen signals of {names}: scores on these people are no scores on unseen people.\n"
+        + "".join(f"{line}\n" for line in plan_lines(origin.plan))
     )
     unknown = {"n_windows": None, "prepare": None, "population": None}
     seen = [] if start is None else [{**row, **unknown} for row in start.studies]
@@ -563,7 +564,9 @@ def save_pretrained(done: PretrainedNetwork, request: PretrainingRequest, origin
         "seed": origin.seed,
         "history": [list(row) for row in done.history],
     }
-    write_model_folder(folder, done.weights, description, card, origin.plan)
+    if origin.plan is not None:
+        description["plan"] = origin.plan
+    write_model_folder(folder, done.weights, description, card)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,19 @@ from biopercept.data.batches import TokenSource
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import CheckpointError, OutputError, SettingsError, StudyError
+from biopercept.errors import CheckpointError, SettingsError, StudyError
 from biopercept.model.biosignals import BiosignalPerceiver, queries_of
 from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import TokenInputs
-from biopercept.results import plan as results_plan
-from biopercept.training.checkpoint import CARD, DESCRIPTION, load_model, load_start, matching, take_weights
+from biopercept.training.checkpoint import (
+    CARD,
+    DESCRIPTION,
+    load_model,
+    load_start,
+    matching,
+    read_description,
+    take_weights,
+)
 from biopercept.training.engine import Engine
 from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.fitting import fit_perceiver_io, starting_weights
@@ -38,10 +45,6 @@ from biopercept.training.settings import FitSettings, PretrainingSettings, Train
 ENGINE = Engine(torch.device("cpu"))
 SMALL = PerceiverSettings(width=16, n_latents=4, n_layers=1, n_heads=2)
 BRIEF = PretrainingSettings(n_epochs=1, batch_size=32, n_queries=4)
-PLAN = results_plan.SettingsPlan(
-    lines=(results_plan.PlanLine(setting="model.width", value=16, because="it is small"),),
-    study=results_plan.Fingerprint(name="made", n_subjects=2, n_recordings=2, n_sessions=2, n_opened=2),
-)
 TOKENS, CAUSAL = TokenSettings(), NormalisationSettings()
 
 
@@ -277,19 +280,11 @@ def test_a_card_without_room_for_a_batch_gets_half_and_says_so(
         done([study])
 
 
-def test_a_plan_is_written_with_its_network_or_not_at_all_and_goes_with_it(
-    made: ModuleType, network: PretrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_plan_stands_in_the_description_and_on_the_card(
+    made: ModuleType, network: PretrainedNetwork, tmp_path: Path
 ) -> None:
-    def full(path: Path, result: object) -> None:
-        raise OutputError("no room")
-
-    with monkeypatch.context() as patched, pytest.raises(OutputError):
-        patched.setattr(results_plan, "write_result", full)
-        saved(made, network, tmp_path / "pre", plan=PLAN)
-    assert list(tmp_path.iterdir()) == []  # so that the same command is not refused for what it left itself
-    saved(made, network, tmp_path / "pre", plan=PLAN)
-    (tmp_path / "pre" / "notes.txt").write_text("mine")
-    assert results_plan.read_plan(tmp_path / "pre") == PLAN
-    saved(made, network, tmp_path / "pre")
-    assert results_plan.read_plan(tmp_path / "pre") is None
-    assert (tmp_path / "pre" / "notes.txt").read_text() == "mine"
+    plan = {"lines": [{"setting": "model.width", "value": 16, "because": "it is small"}]}
+    folder = saved(made, network, tmp_path / "pre", plan=plan)
+    assert read_description(folder)["plan"] == plan
+    assert "- model.width = 16: it is small" in (folder / CARD).read_text()
+    assert "plan" not in read_description(saved(made, network, folder))
