@@ -164,8 +164,8 @@ def test_files_that_cannot_be_read_are_named_get_no_row_and_the_exit_code_says_s
         "S04_rest.csv: holds zero bytes, so it is not a text table",
         "S04_stress.csv: the file is empty (0 bytes)",
         "S01_stress.csv: column 'time' holds no readable time",
-        "exit code 1: 3 files could not be read (named above) and stand in no table; mend what you need and add its row "
-        "to recordings.tsv, or begin again in another folder",
+        "exit code 1: 3 files could not be read (named above) and stand in no table; mend what you need and add "
+        "its row to recordings.tsv, or begin again in another folder",
     ):
         assert result.stderr.splitlines().count(sentence) == 1, result.stderr
     assert "3 participants, 5 recordings, 5 files\n" in result.stdout
