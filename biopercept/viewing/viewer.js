@@ -7,12 +7,12 @@ const byId = (id) => document.getElementById(id);
 const DATA = JSON.parse(byId("data").textContent);
 const GAP = -2147483648;
 const LIGHT = {
-  ink: "#1f2933", soft: "#52606d", line: "#e4e7eb", good: "#9fd8c5", bad: "#d55e00", spoilt: "213, 94, 0", paper: "#ffffff",
+  ink: "#1f2933", soft: "#52606d", line: "#e4e7eb", good: "#00855f", bad: "#d55e00", spoilt: "213, 94, 0", paper: "#ffffff",
   lines: ["#0072b2", "#d55e00", "#009e73", "#9c4a7d", "#1f2933", "#a86e00"],
   marks: { beats: "#9c2a6b", "skin responses": "#1f2933", breaths: "#9c2a6b" },
 };
 const DARK = {
-  ink: "#e4e7eb", soft: "#a9b4bf", line: "#37424d", good: "#2f6f5d", bad: "#ff9d5c", spoilt: "255, 157, 92", paper: "#1b222a",
+  ink: "#e4e7eb", soft: "#a9b4bf", line: "#37424d", good: "#3fd0a4", bad: "#ff9d5c", spoilt: "255, 157, 92", paper: "#1b222a",
   lines: ["#56b4e9", "#ff9d5c", "#3fd0a4", "#e39fc7", "#e4e7eb", "#e6b800"],
   marks: { beats: "#ff9ad5", "skin responses": "#e4e7eb", breaths: "#ff9ad5" },
 };
@@ -441,6 +441,8 @@ function paintBackground(u, panel) {
         while (end < width && share[end] === share[x]) end++;
         ctx.fillStyle = "rgba(" + C.spoilt + ", " + (0.22 * share[x]) / (isShared ? quality.index.length : 1) + ")";
         ctx.fillRect(bbox.left + x * ratio, top, (end - x) * ratio, bottom - top);
+        ctx.fillStyle = C.bad;  // the shade is pale, so that the line is seen through it: an edge says where it is
+        ctx.fillRect(bbox.left + x * ratio, top, (end - x) * ratio, 2 * ratio);
         x = end - 1;
       }
     });
@@ -489,9 +491,19 @@ function sized(canvas, height) {
   return { context, width };
 }
 
+/* A second's quality in one column: what is good stands on the ground, higher the better; what is not hangs, longer the
+   worse. So the shape carries it, and no shade is too pale to be seen. */
+const STRIP = 8;
+function paintQuality(context, x, top, index) {
+  const isBad = index < 100 * DATA.spoilt, part = isBad ? 1 - index / 100 : index / 100;
+  const height = Math.max(Math.round(STRIP * part), 1);
+  context.fillStyle = isBad ? C.bad : C.good;
+  context.fillRect(x, isBad ? top : top + STRIP - height, 1, height);
+}
+
 function drawStrip(panel) {
   if (!panel.strip || !panel.quality) return;
-  const { context, width } = sized(panel.strip, 5);
+  const { context, width } = sized(panel.strip, STRIP);
   const mean = panel.quality.mean, n = Math.floor(width);
   const values = overSeconds(mean, n, (value) => value);
   let sum = 0, seconds = 0;
@@ -499,11 +511,8 @@ function drawStrip(panel) {
     if (Number.isNaN(values[x])) continue;
     sum += values[x];
     seconds += 1;
-    context.globalAlpha = 0.25 + 0.75 * Math.abs(values[x] / 50 - 1);
-    context.fillStyle = values[x] < 100 * DATA.spoilt ? C.bad : C.good;
-    context.fillRect(x, 0, 1, 5);
+    paintQuality(context, x, 0, values[x]);
   }
-  context.globalAlpha = 1;
   panel.strip.setAttribute("aria-label", "Quality in view: " + (seconds ? Math.round(sum / seconds) + " of 100" : "not known"));
 }
 
@@ -726,8 +735,7 @@ function drawNavigator() {
       let sum = 0, count = 0;
       for (let s = first; s < last && s < overall.length; s++, count++) sum += overall[s];
       if (!count) continue;
-      ctx.fillStyle = sum / count < 100 * DATA.spoilt ? C.bad : C.good;
-      ctx.fillRect(x, 25, 1, 5);
+      paintQuality(ctx, x, 24, sum / count);
     }
   }
   const left = (view.from / duration) * width, right = Math.max((view.to / duration) * width, left + 3);
