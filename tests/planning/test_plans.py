@@ -105,7 +105,7 @@ def test_of_few_people_nobody_is_set_aside_and_updates_are_enough_whatever_the_n
 
 
 def test_the_estimate_of_time_is_what_was_measured_within_a_half_and_said_to_be_one() -> None:
-    """Of 34 people with a wristband: 2 epochs of 20 folds took 285 s of a processor, the start of the command with it."""
+    """Of 34 people with a wristband: 2 epochs of 20 folds took 285 s of a processor, its start included."""
     size = Size(34, 2929, 0)
     assert 60 * size.minutes(2) * 20 / 34 == pytest.approx(285, rel=0.5)
     reasons = {setting: because for setting, _, because in network_settings(size)}
