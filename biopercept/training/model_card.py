@@ -88,7 +88,7 @@ def model_card(checkpoint: Checkpoint, words: CardWords = CardWords()) -> str:
         f"- fingerprint of the store: `{training['store']}`",
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),
-        *_plan_lines(training.get("plan")),
+        *plan_lines(training.get("plan")),
         "",
         "## Scores",
         *_scores(training["scores"], checkpoint),
@@ -299,7 +299,7 @@ def _fallen_back(personal: dict[str, Any]) -> str:
     )
 
 
-def _plan_lines(plan: dict[str, Any] | None) -> list[str]:
+def plan_lines(plan: dict[str, Any] | None) -> list[str]:
     """Return the settings that followed from the data, a line each with its reason."""
     if plan is None:
         return []
