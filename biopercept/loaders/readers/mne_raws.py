@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import BioperceptError, RecordingError, library_words
+from biopercept.errors import BioperceptError, RecordingError, counted, library_words
 from biopercept.loaders.annotations import bad_at_joins, placed_intervals, plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import LONGEST_DAYS
@@ -208,7 +208,7 @@ def _annotations(
     gaps = _merged(gaps)
     if gaps:
         seconds = sum(stop - begin for begin, stop in gaps) / rate
-        notes.append(f"discontinuous: {len(gaps)} gaps, {seconds:.1f} s in all, are missing samples")
+        notes.append(f"discontinuous: {counted(len(gaps), 'gap')}, {seconds:.1f} s in all, are missing samples")
     return marks, joins, gaps
 
 
@@ -432,7 +432,11 @@ def with_bad_channels(recording: Recording, labels: Iterable[str], source: str) 
             bad.append(placed)
     notes = recording.notes
     if bad:
-        notes = (*notes, f"{len(bad)} channels that the file marks as bad are not used")
+        notes = (
+            *notes,
+            f"{counted(len(bad), 'channel that the file marks as bad is', 'channels that the file marks as bad are')}"
+            f" not used",
+        )
     if strange:
         words = plain_label(", ".join(strange))
         notes = (*notes, f"channels that the file marks as bad and that are not there: {words}")
