@@ -140,7 +140,7 @@ def _readable(begun: Beginning, failures: dict[Path, str], *, quiet: bool) -> Be
 
 def _refuse_swapped(folder: Path, paths: list[Path]) -> None:
     """Refuse recordings that stand where the study's folder does. Raises StudyError with the order that is right."""
-    from biopercept.errors import BioperceptError, StudyError
+    from biopercept.errors import BioperceptError, StudyError, counted
     from biopercept.loaders.folders import recordings_in
 
     new = [path for path in paths if not path.exists() and not any(letter in str(path) for letter in "*?[")]
@@ -153,7 +153,7 @@ def _refuse_swapped(folder: Path, paths: list[Path]) -> None:
         n = len(recordings_in(folder).paths)
     except BioperceptError:
         return
-    raise StudyError(f"{new[0]} is not there, and {folder} holds {n} recordings; {right}")
+    raise StudyError(f"{new[0]} is not there, and {folder} holds {counted(n, 'recording')}; {right}")
 
 
 def _refuse_other(path: Path) -> None:

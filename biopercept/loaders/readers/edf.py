@@ -166,7 +166,9 @@ def _record_starts(
     gaps = np.diff(starts) - header.record_seconds
     is_gap = gaps > 1e-3 * header.record_seconds
     if is_gap.any():
-        notes.append(f"discontinuous: {int(is_gap.sum())} gaps, {gaps[is_gap].sum():.1f} s in all, are missing samples")
+        notes.append(
+            f"discontinuous: {counted(int(is_gap.sum()), 'gap')}, {gaps[is_gap].sum():.1f} s in all, are missing samples"
+        )
     return starts, kept
 
 
