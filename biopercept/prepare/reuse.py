@@ -283,8 +283,8 @@ def refuse_dropping(stored: Collection[str], wanted: Collection[str], in_study: 
     dropped = (set(stored) & set(in_study)) - set(wanted)
     if dropped:
         raise StoreError(
-            f"{store.name} holds {counted(len(dropped), 'recording')} of subjects that are not selected now and would be lost; "
-            "prepare the selection into another output, or add --restart to begin anew"
+            f"{store.name} holds {counted(len(dropped), 'recording')} of subjects that are not selected now and "
+            "would be lost; prepare the selection into another output, or add --restart to begin anew"
         )
 
 

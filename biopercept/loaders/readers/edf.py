@@ -167,7 +167,8 @@ def _record_starts(
     is_gap = gaps > 1e-3 * header.record_seconds
     if is_gap.any():
         notes.append(
-            f"discontinuous: {counted(int(is_gap.sum()), 'gap')}, {gaps[is_gap].sum():.1f} s in all, are missing samples"
+            f"discontinuous: {counted(int(is_gap.sum()), 'gap')}, {gaps[is_gap].sum():.1f} s in all, "
+            "are missing samples"
         )
     return starts, kept
 

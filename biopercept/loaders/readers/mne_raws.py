@@ -59,8 +59,16 @@ _MATTERS = re.compile(
 _VALUE = re.compile(r"(?s)(invalid literal for|could not convert|time data|unconverted data|isoformat).*")
 _IDLE = re.compile(r"(?i)position|montage|convention|cutoff|highpass|lowpass|software filter")
 _WARNINGS = (
-    (re.compile(r"Omitted (\d+) annotation"), "{} annotations lie outside the recording and are left out"),
-    (re.compile(r"Limited (\d+) annotation"), "{} annotations reach beyond the recording and end with it"),
+    (
+        re.compile(r"Omitted (\d+) annotation"),
+        "annotation lies outside the recording and is left out",
+        "annotations lie outside the recording and are left out",
+    ),
+    (
+        re.compile(r"Limited (\d+) annotation"),
+        "annotation reaches beyond the recording and ends with it",
+        "annotations reach beyond the recording and end with it",
+    ),
 )
 _FOLDERS = re.compile(r"(?:/[^/\s'\"]+)+/")
 _CHUNK_SAMPLES = 1 << 18
@@ -119,9 +127,9 @@ def quiet_mne(path: Path, format_name: str, notes: list[str] | None = None) -> I
 
 def _warning(text: str, path: Path) -> str:
     """Return the note that a warning of mne is worth; empty for those about what is not used here."""
-    for pattern, note in _WARNINGS:
+    for pattern, one, many in _WARNINGS:
         if match := pattern.search(text):
-            return note.format(*match.groups())
+            return counted(int(match[1]), one, many)
     return _sentence(text, path) if _MATTERS.search(text) and not _IDLE.search(text) else ""
 
 

@@ -499,8 +499,8 @@ def _say_gaps(one: _Decoded, cells: NDArray[np.int64], rate: float, astray: floa
     gaps = np.diff(cells) - 1
     if (gaps > 0).any():
         notes.append(
-            f"{name}: {counted(int((gaps > 0).sum()), 'gap')} (breaks or clock resets), {gaps.sum() / rate:.1f} s in all, are "
-            "missing samples"
+            f"{name}: {counted(int((gaps > 0).sum()), 'gap')} (breaks or clock resets), {gaps.sum() / rate:.1f} s in "
+            "all, are missing samples"
         )
     if astray > 1.5 / rate:
         notes.append(f"{name}: parts ran at different rates; samples lie up to {astray:.3f} s from their stamps")
