@@ -42,7 +42,7 @@ from biopercept.data.batches import TokenSource, feature_groups, in_order, vocab
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
 from biopercept.data.windows import IntArray, grid_windows
-from biopercept.errors import CheckpointError, SettingsError, StudyError, TrainingError
+from biopercept.errors import CheckpointError, SettingsError, StudyError, TrainingError, counted
 from biopercept.files import only_writer
 from biopercept.model.biosignals import BiosignalPerceiver, PatchQueries, queries_of
 from biopercept.model.layers import initialise
@@ -542,7 +542,7 @@ def save_pretrained(done: PretrainedNetwork, request: PretrainingRequest, origin
     Raises OutputError where a file cannot be written.
     """
     studies, start = origin.studies, origin.start
-    names = ", ".join(f"{row['study']} ({len(row['subjects'])} subjects)" for row in studies)
+    names = ", ".join(f"{row['study']} ({counted(len(row['subjects']), 'subject')})" for row in studies)
     card = (
         f"# A network pretrained without labels ({request.settings.objective})\n\nIt predicts no task. "
         f"Its weights have seen signals of {names}: scores on these people are no scores on unseen people.\n"
