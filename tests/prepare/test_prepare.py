@@ -117,7 +117,7 @@ def test_what_a_study_says_of_itself_is_kept_and_is_no_part_of_what_scores_are_o
 
 
 def test_a_recording_in_memory_holds_what_its_store_holds(study: Path, tmp_path: Path) -> None:
-    from biopercept.studies.loading import load_entry
+    from biopercept.studies.entries import load_entry
 
     run(study, tmp_path / "made.h5")
     loaded = load_study(study)
