@@ -18,15 +18,8 @@ import pytest
 
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.loaders import reading_process as apart
-from biopercept.loaders.reading_process import (
-    GIGABYTES,
-    SECONDS,
-    Reading,
-    ReadingLimits,
-    read_ahead,
-    read_apart,
-    reading_apart,
-)
+from biopercept.loaders.reading_process import Reading, read_ahead, read_apart, reading_apart
+from biopercept.loaders.reading_service import GIGABYTES, SECONDS, ReadingLimits
 from biopercept.parallel import machine_memory
 from biopercept.recording import Recording
 
