@@ -1,4 +1,4 @@
-"""Prepare: the same bytes however a study was prepared, only what changed is redone, and bad recordings cost themselves."""
+"""Prepare: the same bytes however a study was prepared, only changes are redone, and a bad recording costs itself."""
 
 from __future__ import annotations
 
