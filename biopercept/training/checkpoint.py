@@ -29,7 +29,7 @@ from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.known_inputs import KnownInputs
 from biopercept.typed_values import from_plain, to_plain
-from biopercept.version import __version__
+from biopercept.version import __version__, version_needed
 
 SCHEMA = 2  # 1: a network for one classification, another for everything else, parts by other names
 TRAINED, PRETRAINED = "perceiver-io", "pretrained"
@@ -267,10 +267,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or not str(description.get("kind")).startswith((TRAINED, PRETRAINED)):
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
     if description.get("schema") != SCHEMA or description["kind"] not in (TRAINED, PRETRAINED):
+        versions, newer = description.get("versions"), version_needed(description, SCHEMA)
+        wrote = versions.get("biopercept") if isinstance(versions, dict) else None
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} has schema {description.get('schema')!r} and this biopercept reads {SCHEMA}; "
-            f"it was written by biopercept {description.get('versions', {}).get('biopercept', 'of another version')}; "
-            "make the model again with this one"
+            f"it was written by biopercept {wrote or 'of another version'}; "
+            f"{newer and f'{newer}, or '}make the model again with this one"
         )
     if description.get("description_sha256") != _description_hash(description):
         raise CheckpointError(
