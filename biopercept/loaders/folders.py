@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from biopercept.errors import RecordingError, listed
-from biopercept.files import visible_members
+from biopercept.files import is_file, is_folder, visible_members
 from biopercept.loaders.corrections import ENDING
 from biopercept.loaders.formats import format_of, formats_text
 from biopercept.loaders.glance import glance_at
@@ -189,13 +189,13 @@ def _enter(folder: Path, depth: int, search: _Search) -> None:
     if unread is not None or (form is not None and not form.name.startswith("WFDB")):
         search.paths.append(folder)
         return
-    files = [member for member in members if member.is_file()]
+    files = [member for member in members if is_file(member)]
     search.n_files += len(files)
     if search.n_files > MOST_FILES:
         raise RecordingError(f"{folder}: more than {MOST_FILES} files; name a folder further down")
     _sort_files(folder, files, search)
     for member in members:
-        if member.is_dir() and member.name.lower() not in _NOT_ENTERED:
+        if is_folder(member) and member.name.lower() not in _NOT_ENTERED:
             _enter(member, depth + 1, search)
 
 
