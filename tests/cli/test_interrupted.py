@@ -124,6 +124,28 @@ def test_another_fit_and_a_damaged_state_are_said_and_nothing_of_them_is_used(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_training_that_is_killed_before_anything_is_kept_begins_anew_and_says_so(
+    commands: ForkedCommands, store: Path, weights: dict[str, str], tmp_path: Path
+) -> None:
+    words, kept = train(store, tmp_path / "model", "--seed", "0"), tmp_path / ".model.fit"
+    for seconds in (0.5, 0.8, 1.2, 2.0, 4.0, 8.0):
+        ended = commands.run(words, kill_after=seconds)
+        assert ended.code == -signal.SIGKILL, "it ended before it could be killed"
+        if kept.is_dir() and not [*kept.iterdir()]:
+            break
+    again = commands.run(words)
+    assert again.code == 0
+    assert "a process that was killed left the lock of model behind; it is taken over" in again.words
+    assert "what wrote model before was killed before anything was kept; the fit begins anew" in again.words
+    assert content_hash(tmp_path / "model" / "weights.safetensors") == weights["0"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_store_that_is_being_written_can_be_read(commands: ForkedCommands, store: Path, tmp_path: Path) -> None:
+    with only_writer(store):
+        assert commands.run(train(store, tmp_path / "model")) == Ended(0, "")
+
+
 def test_what_another_process_writes_is_left_to_it(commands: ForkedCommands, store: Path, tmp_path: Path) -> None:
     for words, output in ((train(store, tmp_path / "model"), tmp_path / "model"), (prepare(store), store)):
         with only_writer(output):
