@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from biopercept.errors import UnfinishedError
@@ -151,8 +152,11 @@ def run_jobs(
         for job in jobs:
             yield job, work.do(context, job)
         return
-    children = isinstance(n_jobs, int) and Again(ChildProcesses(n_jobs, Limits(seconds=math.inf)), n_attempts=2)
-    executor = children or n_jobs
+    executor: Executor
+    if isinstance(n_jobs, int):
+        executor = Again(ChildProcesses(n_jobs, Limits(seconds=math.inf)), n_attempts=2)
+    else:
+        executor = n_jobs
     lost = dict.fromkeys(range(len(jobs)), "its executor gave nothing back")
     results = executor.run(work, jobs)
     try:
@@ -425,8 +429,8 @@ class _Watch:
 def _state_of(process: int | None) -> tuple[str, int]:
     """Return the state of a process by its letter, and the ticks of processor time that it used; "" and -1 unknown."""
     try:
-        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as stream:
-            fields = stream.read().rpartition(")")[2].split()
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = text.rpartition(")")[2].split()
         return fields[0], int(fields[11]) + int(fields[12])
     except (OSError, ValueError, IndexError):
         return "", -1

@@ -71,7 +71,9 @@ def init(
         of_folders += () if listing is None else listing.notes
     files = list({path.absolute(): path for path in reversed(files)}.values())[::-1]  # one that is named twice is one
     begun = read_names(files, pattern)
-    notes = of_folders + [f"{path.name} is not called as the pattern says, and is left out" for path in begun.others[:_SHOWN]]
+    notes = of_folders + [
+        f"{path.name} is not called as the pattern says, and is left out" for path in begun.others[:_SHOWN]
+    ]
     suffixes = {file.path.suffix.lower() for file in begun.files}
     alike = [path for path in unread if path.suffix.lower() in suffixes]
     failures = {path: f"{path.name}: it is no recording that can be read (empty?)" for path in alike}

@@ -106,7 +106,9 @@ def test_how_far_children_are_counts_before_they_are_done() -> None:
 
 def test_what_another_executor_loses_or_forgets_is_named() -> None:
     done = []
-    with pytest.raises(UnfinishedError, match=r"^2 of 3 jobs were not done, the first \(number 1\) because the node was"):
+    with pytest.raises(
+        UnfinishedError, match=r"^2 of 3 jobs were not done, the first \(number 1\) because the node was"
+    ):
         done += [job for job, _ in run_jobs(WORK, ["1", "2", "3"], Failing(), [10])]
     with pytest.raises(UnfinishedError, match=r"1 of 2 jobs were not done"):
         list(run_jobs(WORK, ["1", "2"], Failing(), [10]))
@@ -160,7 +162,9 @@ def test_folds_can_be_fitted_by_another_executor_and_what_it_loses_is_fitted_lat
     there = cross_validate(_request(store), tmp_path / "there", n_jobs=elsewhere)
     assert len(elsewhere.jobs) == here["n_folds"] == 3
     assert {**here, "seconds": 0} == {**there, "seconds": 0}
-    with pytest.raises(UnfinishedError, match=r"2 of 3 jobs were not done, the first \(01-of-03\) because the node was"):
+    with pytest.raises(
+        UnfinishedError, match=r"2 of 3 jobs were not done, the first \(01-of-03\) because the node was"
+    ):
         cross_validate(_request(store), tmp_path / "lost", n_jobs=Failing())
     assert [path.name for path in (tmp_path / "lost" / "folds").iterdir()] == ["003.json"]
     cross_validate(_request(store), tmp_path / "lost")

@@ -194,7 +194,9 @@ def fill(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
             raise ValueError(f"the weights {words} {listed(sorted(names), 3)}")
     for name, (shape, kind) in theirs.items():
         if (shape, kind) != ours[name]:
-            raise ValueError(f"{name} is {kind} of shape {shape} and the network has {ours[name][1]} of {ours[name][0]}")
+            raise ValueError(
+                f"{name} is {kind} of shape {shape} and the network has {ours[name][1]} of {ours[name][0]}"
+            )
     network.load_state_dict(dict(weights))
 
 

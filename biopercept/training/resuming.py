@@ -115,10 +115,8 @@ def _begin(folder: Path) -> None:
         folder.mkdir(parents=True)
     except OSError:  # what is in the way of it is said once a state is written
         if folder.is_dir() and not any(folder.iterdir()):
-            notice(
-                f"what wrote {folder.name.removeprefix('.').removesuffix('.fit')} before was killed before anything was "
-                "kept; the fit begins anew"
-            )
+            name = folder.name.removeprefix(".").removesuffix(".fit")
+            notice(f"what wrote {name} before was killed before anything was kept; the fit begins anew")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from biopercept.files import content_hash, only_writer
 
 sys.path.append(str(Path(__file__).parents[1]))
-from forked_commands import Ended, ForkedCommands
+from forked_commands import STATE_SECONDS, Ended, ForkedCommands
 
 N_EPOCHS = 40
 SMALL = (
@@ -139,6 +140,26 @@ def test_a_training_that_is_killed_before_anything_is_kept_begins_anew_and_says_
     assert "what wrote model before was killed before anything was kept; the fit begins anew" in again.words
     assert content_hash(tmp_path / "model" / "weights.safetensors") == weights["0"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_training_that_is_killed_in_epochs_validations_and_saves_ends_as_one_that_was_not(
+    commands: ForkedCommands, store: Path, tmp_path: Path
+) -> None:
+    more = ("--seed", "0", "--set", "training.validation_fraction=0.34")
+    straight, words = train(store, tmp_path / "straight", *more), train(store, tmp_path / "killed", *more)
+    started = time.monotonic()
+    assert commands.run(straight, {STATE_SECONDS: "0"}).code == 0
+    seconds, had_states, n_killed = time.monotonic() - started, 0, 0
+    for fraction in np.random.default_rng(0).uniform(0.3, 0.9, 8):
+        n_killed += commands.run(words, {STATE_SECONDS: "0"}, kill_after=seconds * fraction).code == -signal.SIGKILL
+        had_states += any((tmp_path / ".killed.fit").glob("*"))
+        if n_killed == 6 or (tmp_path / "killed").exists():
+            break
+    assert n_killed and had_states
+    assert commands.run([*words, "--overwrite"], {STATE_SECONDS: "0"}).code == 0
+    one, other = (content_hash(tmp_path / name / "weights.safetensors") for name in ("straight", "killed"))
+    assert one == other
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "straight"]
 
 
 def test_a_store_that_is_being_written_can_be_read(commands: ForkedCommands, store: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a newer biopercept wrote, given to every command that reads it: refused with 2, and the version that is needed."""
+"""What a newer biopercept wrote, given to the commands that read it: refused with 2 and the version that is needed."""
 
 from __future__ import annotations
 
