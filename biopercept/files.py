@@ -245,13 +245,12 @@ def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
     lock = place.with_name(f".{place.name}.lock")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        earlier = _status(lock)
         handle = locked(lock, target, is_shared=is_shared)
     except OSError as fault:
         raise OutputError(f"cannot write in {target.parent}: {fault.strerror}; choose another output") from fault
     try:
-        if earlier is not None and not is_shared and os.path.samestat(earlier, os.fstat(handle)):
-            notice(f"a process that was killed left the lock of {target.name} behind; it is taken over")
+        if not is_shared:
+            _sign(handle, target)
         yield
     finally:
         with suppress(OSError):  # while it is locked, by nobody else: whoever opened it meanwhile looks for another
@@ -261,11 +260,12 @@ def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return None
+def _sign(handle: int, target: Path) -> None:
+    """Write into a lock whose it is; say where a process had done so that could not remove it."""
+    if os.fstat(handle).st_size:
+        notice(f"a process that was killed left the lock of {target.name} behind; it is taken over")
+    with suppress(OSError):  # on a full disk it is a lock all the same
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
 
 def locked(lock: Path, target: Path, *, is_shared: bool = False) -> int:
