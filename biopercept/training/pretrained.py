@@ -28,6 +28,7 @@ from biopercept.training.checkpoint import (
     SCHEMA,
     StartingPoint,
     describing,
+    fill,
     load_start,
     read_description,
     read_weights,
@@ -235,7 +236,7 @@ def load_pretrained(folder: Path, study: str | None = None) -> PretrainedModel:
         tokens, objective = TokenSettings(**description["tokens"]), description["pretraining"]["objective"]
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
         network = pretext_perceiver(PerceiverSettings(**description["model"]), tokens, vocabulary, objective)
-        network.load_state_dict(weights)
+        fill(network, weights)
         normalisation = NormalisationSettings(**description["normalisation"])
     if first is None:
         raise CheckpointError(f"{folder} does not keep the scale of its studies; pretrain the network again")
