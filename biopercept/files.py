@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import BusyError, OutputError
+from biopercept.progress import notice
 
 _CHUNK = 1 << 20
 
@@ -234,7 +235,7 @@ def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
 
     The lock is the operating system's and ends with the process, so a dead owner never blocks; file systems of networks
     may not have it. Its file, ``.NAME.lock`` beside the target, goes when the last block ends; that of a process that
-    was killed stays and does no harm. ``is_shared``: others that share the work have it, too.
+    was killed stays, and whoever takes it over says so. ``is_shared``: others that share the work have it, too.
 
     Raises BusyError where another process holds it. Raises OutputError where the folder cannot be written to.
     """
@@ -248,6 +249,8 @@ def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
     except OSError as fault:
         raise OutputError(f"cannot write in {target.parent}: {fault.strerror}; choose another output") from fault
     try:
+        if not is_shared:
+            _sign(handle, target)
         yield
     finally:
         with suppress(OSError):  # while it is locked, by nobody else: whoever opened it meanwhile looks for another
@@ -255,6 +258,14 @@ def only_writer(target: Path, *, is_shared: bool = False) -> Iterator[None]:
             if os.path.samestat(os.fstat(handle), lock.stat()):  # else somebody removed it by hand, and it is another's
                 lock.unlink()
         os.close(handle)
+
+
+def _sign(handle: int, target: Path) -> None:
+    """Write into a lock whose it is; say where a process had done so that could not remove it."""
+    if os.fstat(handle).st_size:
+        notice(f"a process that was killed left the lock of {target.name} behind; it is taken over")
+    with suppress(OSError):  # on a full disk it is a lock all the same
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
 
 def locked(lock: Path, target: Path, *, is_shared: bool = False) -> int:

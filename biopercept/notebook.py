@@ -204,8 +204,7 @@ def quality(
     """
     from biopercept.measures.quality import recording_quality
 
-    cleaning = _config(config, overrides).cleaning
-    return recording_quality(_loaded(recording), cleaning)
+    return recording_quality(_loaded(recording), _config(config, overrides).cleaning)
 
 
 def write_recording_page(
@@ -491,8 +490,7 @@ def reconstruct(
     from biopercept.inference import reconstruction
     from biopercept.resources import model_folder
 
-    recording = recording if isinstance(recording, Recording) else load_recording(recording)
-    return reconstruction.reconstruct(model_folder(model), recording, modality, study=study, device=device)
+    return reconstruction.reconstruct(model_folder(model), _loaded(recording), modality, study=study, device=device)
 
 
 def _prepared_for(
@@ -506,8 +504,7 @@ def _prepared_for(
     checkpoint = load_model(model) if isinstance(model, str | Path) else model
     prediction.require_this_version(checkpoint, Path(model).name if isinstance(model, str | Path) else "given")
     settings = preparing.PrepareSettings.from_plain_values(checkpoint.prepare)
-    recording = recording if isinstance(recording, Recording) else load_recording(recording)
-    recording = ratings.without_labels(recording, checkpoint.tasks)
+    recording = ratings.without_labels(_loaded(recording), checkpoint.tasks)
     return checkpoint, replace(preparing.prepare_recording(recording, settings, advice=preparing.OF_A_MODEL), place=0)
 
 

@@ -2,7 +2,7 @@
 
 A job in a child process that crashes, hangs or eats all memory costs itself and nothing else. Children are spawned, not
 forked; each makes its context once, takes one job at a time, ignores Ctrl-C (the parent decides) and ends when its
-parent dies.
+parent dies. One that was stopped, or no longer uses any processor time, is given up, where the system tells (Linux).
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from biopercept.errors import SettingsError
+from biopercept.errors import UnfinishedError
 from biopercept.progress import Progress, Share, listening, notice, noticing, show_others
 
 Request = TypeVar("Request")
@@ -44,6 +45,9 @@ _END_SECONDS = 5.0
 _IDLE_SECONDS = 60.0
 _REPORT_SECONDS = 0.5
 """A child reports how far it is no more often than this."""
+
+LOOK_SECONDS, STOPPED_SECONDS, STILL_SECONDS = 5.0, 30.0, 600.0
+"""A child at work is looked at so often; it is given up once it was stopped, or used no processor time, for so long."""
 
 _waiting = ""
 _is_child = False
@@ -139,16 +143,20 @@ def run_jobs(
     """Give each job and its result as it is done; results do not depend on where.
 
     Jobs run in this process, in ``context``, where ``n_jobs`` is 1; otherwise each in a child process without a time
-    limit, or in the executor.
+    limit, or in the executor. A job that is lost with its child process is done once more, after all others.
 
-    Raises SettingsError: once all others are done, where jobs were lost with their process. Raises Exception: at once,
-    what the work itself raised.
+    Raises UnfinishedError: once all others are done, where jobs were lost with their process. Raises Exception: at
+    once, what the work itself raised.
     """
     if isinstance(n_jobs, int) and (n_jobs == 1 or len(jobs) < 2):
         for job in jobs:
             yield job, work.do(context, job)
         return
-    executor = ChildProcesses(n_jobs, Limits(seconds=math.inf)) if isinstance(n_jobs, int) else n_jobs
+    executor: Executor
+    if isinstance(n_jobs, int):
+        executor = Again(ChildProcesses(n_jobs, Limits(seconds=math.inf)), n_attempts=2)
+    else:
+        executor = n_jobs
     lost = dict.fromkeys(range(len(jobs)), "its executor gave nothing back")
     results = executor.run(work, jobs)
     try:
@@ -164,11 +172,14 @@ def run_jobs(
         if hasattr(results, "close"):  # children end now, and not when the generator is collected
             results.close()
     for index, reason in lost.items():
-        raise SettingsError(
-            f"{len(lost)} of {len(jobs)} jobs were not done, the first "
-            f"({getattr(jobs[index], 'name', f'number {index + 1}')}) because {reason}; run the same command again, "
-            "perhaps with fewer --jobs (what was finished is kept)"
+        raise UnfinishedError(
+            f"{len(lost)} of {len(jobs)} jobs were not done, the first ({_title(jobs, index)}) because {reason}; run "
+            "the same command again, perhaps with fewer --jobs (what was finished is kept)"
         )
+
+
+def _title(jobs: Sequence[Any], index: int) -> str:
+    return str(getattr(jobs[index], "name", f"number {index + 1}"))
 
 
 @dataclass(frozen=True)
@@ -197,8 +208,7 @@ class ChildProcesses:
                     if child.index is None and waiting:
                         child.give(*waiting.popleft())
                 busy = [child for child in children if child.index is not None]
-                pause = max(0.0, min(child.deadline for child in busy) - time.monotonic())
-                wait([child.connection for child in busy], timeout=None if math.isinf(pause) else pause)
+                wait([child.connection for child in busy], timeout=min(child.pause for child in busy))
                 for child in busy:
                     outcome = child.outcome()
                     shares = [other.share for other in children if other.index is not None]
@@ -233,6 +243,7 @@ class Again:
                         yield left[place], outcome
                     elif attempt < self.n_attempts:
                         lost.append(left[place])
+                        notice(f"{_title(jobs, left[place])} is done again after all others: {outcome.reason}")
                     else:
                         reason = f"{outcome.reason}, {self.n_attempts} times in all"
                         yield left[place], replace(outcome, reason=reason)
@@ -275,8 +286,7 @@ class WithinLimits:
         child = self._child
         child.give(0, job)
         while (outcome := child.outcome()) is None:
-            pause = max(0.0, child.deadline - time.monotonic())
-            wait([child.connection], timeout=None if math.isinf(pause) else pause)
+            wait([child.connection], timeout=child.pause)
         return outcome[1]
 
     def end(self) -> None:
@@ -319,18 +329,25 @@ class _Child:
         self._has_worked = False
         self.index: int | None = None
         self.share = Share(0.0)
-        self.deadline = 0.0
+        self._deadline = 0.0
         self.is_alive = True
         with _environment(environment):
             self._process.start()
         inner.close()
+        self._watch = _Watch(self._process.pid)
 
     def give(self, index: int, job: Any) -> None:
         """Hand over one job."""
         self.index, self.share = index, Share(0.0)
-        self.deadline = time.monotonic() + self._limits.seconds + (0.0 if self._has_worked else _START_SECONDS)
+        self._deadline = time.monotonic() + self._limits.seconds + (0.0 if self._has_worked else _START_SECONDS)
+        self._watch = _Watch(self._process.pid)
         with contextlib.suppress(OSError):  # it died already: outcome() says so
             self.connection.send(job)
+
+    @property
+    def pause(self) -> float:
+        """Return for how many seconds nothing but a message can tell what became of the job."""
+        return min(LOOK_SECONDS, max(0.0, self._deadline - time.monotonic()))
 
     def outcome(self) -> tuple[int, Any] | None:
         """Return what became of the job, or None while it is worked on."""
@@ -350,9 +367,12 @@ class _Child:
                 return None
             self.index, self._has_worked = None, True
             return index, result
-        if time.monotonic() >= self.deadline:
+        if time.monotonic() >= self._deadline:
             self.kill()
             return index, Lost(f"it took longer than {self._limits.seconds:g} s and was stopped")
+        if reason := self._watch.reason():
+            self.kill()
+            return index, Lost(f"the process that worked on it {reason} and was given up", is_with_worker=True)
         return None
 
     def _lost_because(self) -> Lost:
@@ -379,6 +399,41 @@ class _Child:
             self._process.kill()
         self._process.join()
         self.connection.close()
+
+
+class _Watch:
+    """Whether a process goes on: for how long it was stopped, or used no processor time, while this one ran."""
+
+    def __init__(self, process: int | None) -> None:
+        self._process = process
+        self._looked = time.monotonic()
+        self._ticks = -1
+        self._stopped = self._still = 0.0
+
+    def reason(self) -> str:
+        """Return why it is to be given up, as words that follow its name; empty where it is not, or nobody knows."""
+        passed = time.monotonic() - self._looked
+        if passed < LOOK_SECONDS:
+            return ""
+        self._looked += passed
+        passed = min(passed, 2 * LOOK_SECONDS)  # longer where this process, and its children perhaps, was stopped
+        state, ticks = _state_of(self._process)
+        self._stopped = self._stopped + passed if state == "T" else 0.0
+        self._still = self._still + passed if ticks == self._ticks >= 0 else 0.0
+        self._ticks = ticks
+        if self._stopped >= STOPPED_SECONDS:
+            return f"was stopped for {self._stopped:.0f} s"
+        return f"used no processor time for {self._still:.0f} s" if self._still >= STILL_SECONDS else ""
+
+
+def _state_of(process: int | None) -> tuple[str, int]:
+    """Return the state of a process by its letter, and the ticks of processor time that it used; "" and -1 unknown."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = text.rpartition(")")[2].split()
+        return fields[0], int(fields[11]) + int(fields[12])
+    except (OSError, ValueError, IndexError):
+        return "", -1
 
 
 def _serve(connection: Any, work: Work[Any, Any, Any, Any], memory_bytes: int) -> None:

@@ -16,7 +16,7 @@ from .terminal import print_json, print_text, safe_text
 
 if TYPE_CHECKING:
     from biopercept.results.plan import SettingsPlan
-    from biopercept.studies.loading import Span
+    from biopercept.studies.entries import Span
     from biopercept.studies.structure import Study
 
 
@@ -41,8 +41,9 @@ def check(
     from biopercept.planning.fingerprint import labels_without_windows
     from biopercept.planning.headers import MOST_LOOKED_AT, looked_at
     from biopercept.results.reading import document_of
+    from biopercept.studies.entries import correction_faults, label_faults
     from biopercept.studies.labels import training_faults
-    from biopercept.studies.loading import correction_faults, label_faults, load_study
+    from biopercept.studies.loading import load_study
     from biopercept.studies.ratings import rated_signals
     from biopercept.studies.structure import StudyFaults
     from biopercept.studies.tables import told_once
@@ -106,7 +107,7 @@ def _opened(study: Study, known: tuple[str, ...]) -> tuple[dict[int, Span], list
     """
     from biopercept.errors import RecordingError
     from biopercept.prepare.sources import recording_of
-    from biopercept.studies.loading import Span
+    from biopercept.studies.entries import Span
     from biopercept.studies.ratings import rating_faults
 
     spans, faults = {}, []
@@ -136,8 +137,8 @@ def _too_short(study: Study, spans: dict[int, Span], length: float) -> Iterator[
 
 def _report(study: Study | None) -> dict[str, Any]:
     """Return what a readable study holds as plain values."""
+    from biopercept.studies.entries import n_corrected, strange_corrections
     from biopercept.studies.labels import class_counts
-    from biopercept.studies.loading import n_corrected, strange_corrections
 
     if study is None:
         return {}

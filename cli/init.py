@@ -61,15 +61,19 @@ def init(
         _refuse_other(path)
     files: list[Path] = []
     unread: list[Path] = []
+    of_folders: list[str] = []
     for path in recording_paths(paths):
         if not is_folder(path) and not path.exists():
             raise StudyError(f"{path}: no such file or folder{path_meant(path)}")
         listing = recordings_in(path) if is_folder(path) else None
         files += [path] if listing is None else listing.paths
         unread += () if listing is None else listing.others
+        of_folders += () if listing is None else listing.notes
     files = list({path.absolute(): path for path in reversed(files)}.values())[::-1]  # one that is named twice is one
     begun = read_names(files, pattern)
-    notes = [f"{path.name} is not called as the pattern says, and is left out" for path in begun.others[:_SHOWN]]
+    notes = of_folders + [
+        f"{path.name} is not called as the pattern says, and is left out" for path in begun.others[:_SHOWN]
+    ]
     suffixes = {file.path.suffix.lower() for file in begun.files}
     alike = [path for path in unread if path.suffix.lower() in suffixes]
     failures = {path: f"{path.name}: it is no recording that can be read (empty?)" for path in alike}

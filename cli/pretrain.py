@@ -38,7 +38,7 @@ def pretrain(
     from biopercept.config.settings import Purpose
     from biopercept.files import refuse_existing
     from biopercept.results.reading import document_of
-    from biopercept.training.pretraining import StoresRequest, pretrain_on_stores
+    from biopercept.training.pretrained import StoresRequest, pretrain_on_stores
 
     refuse_existing(output, overwrite=run.overwrite)
     named = {"pretraining.objective": pretext.objective}

@@ -29,6 +29,12 @@ def _work(context: list[int], job: str) -> int:
         raise TrainingError("the loss is not finite")
     if job == "hang":
         time.sleep(600)
+    if job == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if job == "busy":
+        end, job = time.monotonic() + 2, "1"
+        while time.monotonic() < end:
+            pass
     context.append(1)  # a context is made once in each process, and kept
     return int(job) * context[0]
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _AGAIN = "fault_settings_again"
+STATE_SECONDS = "TEST_STATE_SECONDS"
+"""What a command is set, so that states of its fits are written as often as this."""
 _POLL_SECONDS = 0.005
 _SOURCE = '#include "{source}"\nvoid {again}(void) {{ init(); }}\n'
 _IMPORTED = ("torch.optim", "torch.func", "torch.utils.flop_counter", "sklearn.linear_model", "sklearn.ensemble")
@@ -114,6 +116,10 @@ def _serve(library: str) -> list[str] | None:
 def _become(request: dict, library: str) -> None:
     """Let this fork be the command: its environment, and where its words go."""
     os.environ.update(request["set"])
+    if seconds := request["set"].get(STATE_SECONDS):
+        from biopercept.training import resuming
+
+        resuming.SECONDS = float(seconds)
     if not request["set"]:
         os.environ.pop("LD_PRELOAD", None)  # its children need none
     elif library:

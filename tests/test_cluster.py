@@ -22,8 +22,9 @@ from child_work import DYING_ONCE, WORK, numbered_process
 
 from biopercept import cluster
 from biopercept.cluster import Futures, Order, do_job, executor_of, submitit_pool
-from biopercept.errors import SettingsError, TrainingError
+from biopercept.errors import SettingsError, TrainingError, UnfinishedError
 from biopercept.parallel import Again, ChildProcesses, Limits, Lost, Work, run_jobs
+from biopercept.progress import noticing
 
 needs_dask = pytest.mark.skipif(not importlib.util.find_spec("distributed"), reason="distributed is not installed")
 needs_submitit = pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="submitit is not installed")
@@ -184,10 +185,14 @@ def test_any_pool_of_futures_does_and_what_the_work_raises_comes_as_it_is() -> N
 def test_a_job_lost_with_its_worker_is_done_again_and_not_for_ever(tmp_path: Path) -> None:
     executor = executor_of("local:2", tmp_path / "out")
     jobs = [tmp_path / "a.once", tmp_path / "b.once"]
-    assert dict(run_jobs(DYING_ONCE, jobs, executor, None)) == {path: path.name for path in jobs}
-    outcomes = dict(
-        Again(ChildProcesses(2), n_attempts=2).run(DYING_ONCE, [tmp_path / "a.always", tmp_path / "b.once"])
-    )
+    told: list[str] = []
+    with noticing(told.append):
+        assert dict(run_jobs(DYING_ONCE, jobs, executor, None)) == {path: path.name for path in jobs}
+        outcomes = dict(
+            Again(ChildProcesses(2), n_attempts=2).run(DYING_ONCE, [tmp_path / "a.always", tmp_path / "b.once"])
+        )
+    lost = "is done again after all others: the process that worked on it was ended by signal 9"
+    assert sorted(told) == [f"{name} {lost}" for name in ("a.always", "a.once", "b.once")]
     assert outcomes == {
         0: Lost("the process that worked on it was ended by signal 9, 2 times in all", is_with_worker=True),
         1: "b.once",
@@ -216,15 +221,16 @@ class Lossy:
 
 def test_futures_that_fail_are_lost_workers_and_dask_does_not_do_them_again() -> None:
     pool = Lossy(2, "BrokenProcessPool")
-    assert dict(run_jobs(WORK, ["1", "2"], Again(Futures(pool.opened)), [10])) == {"1": 10, "2": 20}
+    with noticing([].append):
+        assert dict(run_jobs(WORK, ["1", "2"], Again(Futures(pool.opened)), [10])) == {"1": 10, "2": 20}
     assert pool.n_submitted == 4
     sentence = (
         r"because the worker that did it was lost \(BrokenProcessPool: gone\), 3 times in all; run the same command"
     )
-    with pytest.raises(SettingsError, match=sentence):
+    with noticing([].append), pytest.raises(UnfinishedError, match=sentence):
         dict(run_jobs(WORK, ["1"], Again(Futures(Lossy(9, "BrokenProcessPool").opened)), [10]))
     pool = Lossy(9, "KilledWorker")
-    with pytest.raises(SettingsError, match="because each worker that was given it was lost"):
+    with pytest.raises(UnfinishedError, match="because each worker that was given it was lost"):
         dict(run_jobs(WORK, ["1"], Again(Futures(pool.opened)), [10]))
     assert pool.n_submitted == 1
 

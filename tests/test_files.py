@@ -21,6 +21,7 @@ from biopercept.files import (
     write_table,
     write_text,
 )
+from biopercept.progress import noticing
 
 
 def test_a_new_folder_takes_the_place_of_the_old_and_keeps_what_it_does_not_write(tmp_path: Path) -> None:
@@ -171,6 +172,20 @@ def test_the_lock_goes_with_the_last_line_and_never_from_under_another(tmp_path:
             pass
         lock.touch()
     assert lock.is_file()
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_over_with_a_word(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from biopercept.files import only_writer\n"
+        "with only_writer(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)
+    told: list[str] = []
+    for _ in range(2):  # once
+        with noticing(told.append), only_writer(tmp_path / "out"):
+            pass
+    assert told == ["a process that was killed left the lock of out behind; it is taken over"]
+    assert list(tmp_path.iterdir()) == []
 
 
 _WRITE_ALONE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,14 +14,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from child_work import EATING, HALVES, WORK
+from child_work import DYING_ONCE, EATING, HALVES, WORK
 
-from biopercept.errors import SettingsError, TrainingError
+from biopercept.errors import TrainingError, UnfinishedError
 from biopercept.evaluation.cross_validation import cross_validate
 from biopercept.evaluation.plan import EvaluationRequest
 from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work, run_jobs
-from biopercept.progress import listening, steps
+from biopercept.progress import listening, noticing, steps
 
 
 class InLine:
@@ -52,16 +53,37 @@ def test_each_job_comes_with_its_result_wherever_it_ran(n_jobs: int | InLine) ->
     assert dict(run_jobs(WORK, ["1", "2", "3"], n_jobs, [10])) == {"1": 10, "2": 20, "3": 30}
 
 
-def test_a_job_whose_process_dies_costs_itself_and_is_named_once_the_others_are_done() -> None:
-    done = {}
+def test_a_job_whose_process_dies_costs_itself_and_is_named_at_once_and_in_the_end() -> None:
+    done, told = {}, []
     sentence = (
         r"^1 of 3 jobs were not done, the first \(number 1\) because the process that worked on it was ended by signal "
-        r"9; run the same command again, perhaps with fewer --jobs \(what was finished is kept\)$"
+        r"9, 2 times in all; run the same command again, perhaps with fewer --jobs \(what was finished is kept\)$"
     )
-    with pytest.raises(SettingsError, match=sentence):
+    with noticing(told.append), pytest.raises(UnfinishedError, match=sentence):
         for job, result in run_jobs(WORK, ["die", "2", "3"], 2, [10]):
             done[job] = result
     assert done == {"2": 20, "3": 30}
+    assert told == ["number 1 is done again after all others: the process that worked on it was ended by signal 9"]
+
+
+def test_a_job_that_is_lost_with_its_process_is_done_again(tmp_path: Path) -> None:
+    jobs = [tmp_path / "a.once", tmp_path / "b.once"]
+    jobs[1].touch()
+    with noticing([].append):
+        assert dict(run_jobs(DYING_ONCE, jobs, 2, None)) == {job: job.name for job in jobs}
+
+
+@pytest.mark.parametrize(
+    ("job", "reason"),
+    [("stop", r"was stopped for \d s and was given up"), ("hang", r"used no processor time for \d s and was given up")],
+)
+def test_a_process_that_does_not_go_on_is_given_up(job: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"LOOK": 0.1, "STOPPED": 0.3 if job == "stop" else 600, "STILL": 1.0}.items():
+        monkeypatch.setattr(f"biopercept.parallel.{name}_SECONDS", seconds)
+    results = dict(ChildProcesses(2, Limits(seconds=600)).run(WORK, [job, "busy", "2"]))
+    assert (results[1], results[2]) == (10, 20)  # what works goes on, for longer than that
+    assert isinstance(results[0], Lost) and results[0].is_with_worker
+    assert re.fullmatch(f"the process that worked on it {reason}", results[0].reason)
 
 
 def test_what_the_work_raises_in_a_child_is_raised_here_as_it_is_with_where_it_came_from() -> None:
@@ -84,9 +106,11 @@ def test_how_far_children_are_counts_before_they_are_done() -> None:
 
 def test_what_another_executor_loses_or_forgets_is_named() -> None:
     done = []
-    with pytest.raises(SettingsError, match=r"^2 of 3 jobs were not done, the first \(number 1\) because the node was"):
+    with pytest.raises(
+        UnfinishedError, match=r"^2 of 3 jobs were not done, the first \(number 1\) because the node was"
+    ):
         done += [job for job, _ in run_jobs(WORK, ["1", "2", "3"], Failing(), [10])]
-    with pytest.raises(SettingsError, match=r"1 of 2 jobs were not done"):
+    with pytest.raises(UnfinishedError, match=r"1 of 2 jobs were not done"):
         list(run_jobs(WORK, ["1", "2"], Failing(), [10]))
 
 
@@ -138,7 +162,9 @@ def test_folds_can_be_fitted_by_another_executor_and_what_it_loses_is_fitted_lat
     there = cross_validate(_request(store), tmp_path / "there", n_jobs=elsewhere)
     assert len(elsewhere.jobs) == here["n_folds"] == 3
     assert {**here, "seconds": 0} == {**there, "seconds": 0}
-    with pytest.raises(SettingsError, match=r"2 of 3 jobs were not done, the first \(01-of-03\) because the node was"):
+    with pytest.raises(
+        UnfinishedError, match=r"2 of 3 jobs were not done, the first \(01-of-03\) because the node was"
+    ):
         cross_validate(_request(store), tmp_path / "lost", n_jobs=Failing())
     assert [path.name for path in (tmp_path / "lost" / "folds").iterdir()] == ["003.json"]
     cross_validate(_request(store), tmp_path / "lost")

@@ -30,9 +30,10 @@ from biopercept.evaluation.settings import EvaluationSettings
 from biopercept.evaluation.time_split import plan_any, plan_personal
 from biopercept.files import only_writer, write_text
 from biopercept.parallel import Executor
-from biopercept.results.cross_validation import SENSORS_FILE
+from biopercept.results.checksums import require_as_written
+from biopercept.results.cross_validation import SCORES_FILE, SENSORS_FILE, CrossValidation
 from biopercept.results.plan import SETTINGS_FILES
-from biopercept.results.reading import document_of
+from biopercept.results.reading import document_of, require_schema
 from biopercept.results.training import LOG_FILE
 from biopercept.sharing import joining
 from biopercept.training.checkpoint import Checkpoint
@@ -194,11 +195,15 @@ def _check_scores(scores: dict[str, Any] | None, plan: Plan) -> tuple[str, ...]:
 def read_scores(folder: Path) -> dict[str, Any]:
     """Return the scores that a cross-validation wrote, of several tasks under ``tasks`` by name.
 
-    Raises StudyError where the folder holds none.
+    Raises StudyError where the folder holds none, or one that was damaged, edited or written by a newer version.
     """
 
     def read(part: Path) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads((part / "scores.json").read_text(encoding="utf-8"))
+        file = part / SCORES_FILE
+        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if "schema" in document:
+            require_as_written(part)
+            require_schema(file, document, CrossValidation.SCHEMA)
         model_scores_sentence(document)
         _ = document["task"], document["fingerprint"]["store"]
         if document.get("external") is not None:

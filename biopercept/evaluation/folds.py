@@ -27,6 +27,8 @@ from biopercept.data.splits import (
 from biopercept.data.windows import WindowTable
 from biopercept.errors import SettingsError, ranged
 from biopercept.evaluation.settings import EvaluationSettings
+from biopercept.results.folder import FoldsFile
+from biopercept.version import version_needed
 
 _GROUPS = ("training", "validation", "test", "unlabelled")
 _MORE_SUBJECTS = "--split subject or more folds, another --seed, a larger --label-share"
@@ -41,6 +43,8 @@ def read_run(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         run = document["run"]
+        if newer := version_needed(document, FoldsFile.SCHEMA):
+            raise SettingsError(f"{file} has schema {document['schema']}; {newer}")
         if "tuned" in run and "split" not in run:
             raise SettingsError(
                 f"{path} was written by a version of tune that did not say how it dealt its folds; run the same tune "

@@ -32,7 +32,7 @@ from biopercept.recording import Recording
 from biopercept.store.prepared import WindowedRecording, title_of
 from biopercept.training.checkpoint import require_features
 from biopercept.training.engine import Engine, engine_for
-from biopercept.training.pretraining import PretrainedModel, load_pretrained
+from biopercept.training.pretrained import PretrainedModel, load_pretrained
 from biopercept.training.settings import MASKED
 from biopercept.typed_values import did_you_mean
 

@@ -45,7 +45,7 @@ from biopercept.results.reconstruction import (
 )
 from biopercept.store.prepared import PreparedRecording
 from biopercept.training.engine import Engine, engine_for
-from biopercept.training.pretraining import PretrainedModel, load_pretrained
+from biopercept.training.pretrained import PretrainedModel, load_pretrained
 
 _COLUMNS = {
     "time": "seconds from the recording's start",

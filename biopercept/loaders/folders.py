@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from biopercept.errors import RecordingError, listed
-from biopercept.files import visible_members
+from biopercept.files import is_file, is_folder, visible_members
 from biopercept.loaders.corrections import ENDING
 from biopercept.loaders.formats import format_of, formats_text
 from biopercept.loaders.glance import glance_at
@@ -69,6 +69,7 @@ class _Search:
     others: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     entered: set[str] = field(default_factory=set)
+    above: frozenset[str] = frozenset()
     outputs: dict[Path, str] = field(default_factory=dict)
     n_files: int = 0
 
@@ -78,12 +79,13 @@ def recordings_in(folder: Path) -> Listing:
 
     A folder that is one recording (Empatica E4, a WFDB record in several files) is given as itself. Parts of a
     recording (signal files of a header, sidecars, corrections, markers) and hidden files are not listed; links to a
-    folder that was entered already are not followed. What commands of this package wrote there is left out, and noted.
-    Whether a file can be read is not known before it is.
+    folder that was entered already, or that the folder itself lies in, are not followed, and of several links to one
+    file one is listed. What commands of this package wrote there is left out, and noted. Whether a file can be read is
+    not known before it is.
 
     Raises RecordingError where nothing is a recording, or the folder cannot be listed.
     """
-    search = _Search()
+    search = _Search(above=frozenset(map(str, Path(os.path.realpath(folder)).parents)))
     _enter(folder, 0, search)
     if not search.paths and (makers := sorted({*search.outputs.values(), *filter(None, [maker_of(folder)])})):
         raise RecordingError(
@@ -96,10 +98,28 @@ def recordings_in(folder: Path) -> Listing:
         raise RecordingError(
             f"{folder.name or folder}: a folder that holds no recording of a known layout; {formats_text()}"
         )
-    paths = sorted(search.paths)
+    paths, again = _each_once(sorted(search.paths))
+    if again:
+        names = listed((str(path.relative_to(folder)) for path in again), 3)
+        search.notes.append(f"links to other recordings of the folder are left out: {names}")
     if len(paths) == 1 and paths[0].parent == folder and not os.path.lexists(paths[0]):
         paths = [folder]  # one record in several files, and nothing else
     return Listing(tuple(paths), tuple(sorted(search.others)), (*search.notes, *_outputs_in_words(search, folder)))
+
+
+def _each_once(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return paths without those that lead to the file of another, a link rather than a file, and these."""
+    first: dict[tuple[int, int], Path] = {}
+    again: set[Path] = set()
+    for path in sorted(paths, key=lambda path: (path.is_symlink(), path)):
+        try:
+            about = path.stat()
+        except OSError:  # a record in several files, or what cannot be opened
+            continue
+        is_link = path.is_symlink() or about.st_nlink > 1
+        if first.setdefault((about.st_dev, about.st_ino), path) != path and is_link:
+            again.add(path)
+    return [path for path in paths if path not in again], sorted(again)
 
 
 def _outputs_in_words(search: _Search, folder: Path) -> Iterator[str]:
@@ -151,7 +171,7 @@ def recordings_beside(path: Path) -> tuple[Path, ...]:
 
 def _enter(folder: Path, depth: int, search: _Search) -> None:
     real = os.path.realpath(folder)
-    if real in search.entered:
+    if real in search.entered or real in search.above:
         return
     search.entered.add(real)
     if depth > DEEPEST:
@@ -169,13 +189,13 @@ def _enter(folder: Path, depth: int, search: _Search) -> None:
     if unread is not None or (form is not None and not form.name.startswith("WFDB")):
         search.paths.append(folder)
         return
-    files = [member for member in members if member.is_file()]
+    files = [member for member in members if is_file(member)]
     search.n_files += len(files)
     if search.n_files > MOST_FILES:
         raise RecordingError(f"{folder}: more than {MOST_FILES} files; name a folder further down")
     _sort_files(folder, files, search)
     for member in members:
-        if member.is_dir() and member.name.lower() not in _NOT_ENTERED:
+        if is_folder(member) and member.name.lower() not in _NOT_ENTERED:
             _enter(member, depth + 1, search)
 
 

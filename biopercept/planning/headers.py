@@ -23,7 +23,7 @@ from biopercept.loaders.loading import load_recording
 from biopercept.loaders.sidecars import sidecars_of
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Recording, Signal
-from biopercept.studies.loading import Span, load_entry
+from biopercept.studies.entries import Span, load_entry
 from biopercept.studies.structure import Entry, Study
 
 MOST_LOOKED_AT = 100

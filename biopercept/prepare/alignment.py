@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError
 from biopercept.recording import AlignedFile, Alignment, FloatArray, Recording
-from biopercept.studies.loading import Clock, FilePart, PlacedFile, load_placed
+from biopercept.studies.entries import Clock, FilePart, PlacedFile, load_placed
 from biopercept.studies.structure import Entry, Study
 
 EVENTS, MOTION, HEART_RATE = "events", "motion", "heart rate"

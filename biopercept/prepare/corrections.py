@@ -46,8 +46,8 @@ from biopercept.recording import (
     Recording,
     Signal,
 )
+from biopercept.studies.entries import PlacedFile
 from biopercept.studies.labels import label_fault
-from biopercept.studies.loading import PlacedFile
 from biopercept.typed_values import path_meant
 
 if TYPE_CHECKING:

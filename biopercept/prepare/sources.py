@@ -21,7 +21,8 @@ from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.alignment import load_aligned, load_placed_aligned
 from biopercept.recording import Recording
 from biopercept.store.prepared import recording_key
-from biopercept.studies.loading import PlacedFile, is_study, load_study
+from biopercept.studies.entries import PlacedFile
+from biopercept.studies.loading import is_study, load_study
 from biopercept.studies.structure import Entry, Study
 from biopercept.studies.tables import TABLES
 from biopercept.typed_values import not_among

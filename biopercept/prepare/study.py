@@ -47,8 +47,8 @@ from biopercept.progress import steps
 from biopercept.sharing import Sharing, Units, is_begun, joining
 from biopercept.store.prepared import recording_key
 from biopercept.store.writing import StoreHeader, says, write_recording_part, write_store
+from biopercept.studies.entries import BEYOND
 from biopercept.studies.labels import labels_of
-from biopercept.studies.loading import BEYOND
 from biopercept.studies.structure import Entry, Study
 from biopercept.typed_values import not_among
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast, get_type_hints
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from biopercept.errors import StudyError
 from biopercept.files import plain_cell, write_json, write_table
 from biopercept.typed_values import FieldError, Interval, from_plain, omitted, to_plain, words_for
+from biopercept.version import version_needed
 
 _LARGEST_BYTES = 512 << 20
 _MISSING = frozenset({"", "n/a", "nan", "NaN"})
@@ -88,11 +89,18 @@ def read_result(path: Path, kind: type[R]) -> R:
     Raises StudyError where the file is missing, of another schema, lacks a field or holds a value of another type.
     """
     content = read_json(path)
-    if content.get("schema") != kind.SCHEMA:
-        raise StudyError(
-            f"{path} has schema {content.get('schema')!r}; this version of biopercept reads schema {kind.SCHEMA}"
-        )
+    require_schema(path, content, kind.SCHEMA)
     return read_document(path, kind, content, kind.COMMAND)
+
+
+def require_schema(path: Path, content: Mapping[str, Any], schema: int) -> None:
+    """Refuse what a file holds where it is of another schema. Raises StudyError, with the version that is needed."""
+    if content.get("schema") != schema:
+        newer = version_needed(content, schema)
+        raise StudyError(
+            f"{path} has schema {content.get('schema')!r}; this version of biopercept reads schema {schema}"
+            f"{newer and f'; {newer}'}"
+        )
 
 
 def read_document(path: Path, kind: type[T], content: dict[str, Any], command: str) -> T:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from biopercept.errors import library_words, listed
@@ -296,11 +297,13 @@ def _others(alike: Sequence[str]) -> str:
         if len({place["table"] for place in places if place}) == 1:  # it has been named
             names = [name.partition(", ")[2] or name for name in names]
     else:
-        names = [next(iter(re.findall(r"'[^']*'", fault)), fault[:60]) for fault in alike[1:]]
+        names = [
+            next(iter(re.findall(r"'[^']*'", fault)), shorten(fault, 60, placeholder=" ...")) for fault in alike[1:]
+        ]
         head, most = "", _NAMES_SHOWN
     names = list(dict.fromkeys(names))
     head = f"{head[:-2]} " if head and len(names) == 1 else head
-    return f"{head}{', '.join(names[:most])}{', ...' if len(names) > most else ''}"
+    return f"{head}{listed(names, most)}"
 
 
 def seconds_in(row: Row, column: str, faults: list[str], *, at_least: float | None = None) -> float | None:

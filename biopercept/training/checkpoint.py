@@ -29,7 +29,7 @@ from biopercept.tasks import CLASSIFICATION, Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.known_inputs import KnownInputs
 from biopercept.typed_values import from_plain, to_plain
-from biopercept.version import __version__
+from biopercept.version import __version__, version_needed
 
 SCHEMA = 2  # 1: a network for one classification, another for everything else, parts by other names
 TRAINED, PRETRAINED = "perceiver-io", "pretrained"
@@ -166,7 +166,7 @@ def load_model(folder: Path) -> Checkpoint:
         vocabulary = TokenVocabulary.from_json(description["vocabulary"])
         calibration = description["calibration"]
         network = perceiver_for(tasks, model, tokens, vocabulary, traces=_is_dense(description["training"]))
-        network.load_state_dict(weights)
+        fill(network, weights)
         checkpoint = Checkpoint(
             network=network.eval(),
             tasks=tasks,
@@ -182,9 +182,22 @@ def load_model(folder: Path) -> Checkpoint:
             known=None if description.get("known") is None else from_plain(KnownInputs, description["known"]),
         )
         _require_use(checkpoint)
-    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-        raise CheckpointError(f"{WEIGHTS} in {folder} holds numbers that are not finite; train the model again")
     return checkpoint
+
+
+def fill(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give a network all of its weights. Raises ValueError, and changes nothing, where they are not exactly its own."""
+    ours = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
+    theirs = {name: (tuple(value.shape), value.dtype) for name, value in weights.items()}
+    for names, words in ((ours.keys() - theirs.keys(), "lack"), (theirs.keys() - ours.keys(), "have beyond it")):
+        if names:
+            raise ValueError(f"the weights {words} {listed(sorted(names), 3)}")
+    for name, (shape, kind) in theirs.items():
+        if (shape, kind) != ours[name]:
+            raise ValueError(
+                f"{name} is {kind} of shape {shape} and the network has {ours[name][1]} of {ours[name][0]}"
+            )
+    network.load_state_dict(dict(weights))
 
 
 def _require_use(checkpoint: Checkpoint) -> None:
@@ -228,7 +241,7 @@ def describing(folder: Path, remedy: str) -> Iterator[None]:
 def read_weights(folder: Path, description: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Return the weights of a model folder by name, once their hash is the one that the description gives.
 
-    Raises CheckpointError where the file is missing or damaged.
+    Raises CheckpointError where the file is missing or damaged, or holds numbers that are not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -241,11 +254,14 @@ def read_weights(folder: Path, description: dict[str, Any]) -> dict[str, torch.T
             f"{path.name} in {folder} is damaged (not the SHA-256 that {DESCRIPTION} gives); train the model again"
         )
     try:
-        return dict(load_file(path))
+        weights = dict(load_file(path))
     except SafetensorError as fault:
         raise CheckpointError(
             f"{path.name} in {path.parent} is not a safetensors file ({fault}); train the model again"
         ) from fault
+    if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+        raise CheckpointError(f"{WEIGHTS} in {folder} holds numbers that are not finite; train the model again")
+    return weights
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -267,10 +283,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or not str(description.get("kind")).startswith((TRAINED, PRETRAINED)):
         raise CheckpointError(f"{DESCRIPTION} in {folder} is not a biopercept model; give the folder that train wrote")
     if description.get("schema") != SCHEMA or description["kind"] not in (TRAINED, PRETRAINED):
+        versions, newer = description.get("versions"), version_needed(description, SCHEMA)
+        wrote = versions.get("biopercept") if isinstance(versions, dict) else None
         raise CheckpointError(
             f"{DESCRIPTION} in {folder} has schema {description.get('schema')!r} and this biopercept reads {SCHEMA}; "
-            f"it was written by biopercept {description.get('versions', {}).get('biopercept', 'of another version')}; "
-            "make the model again with this one"
+            f"it was written by biopercept {wrote or 'of another version'}; "
+            f"{newer and f'{newer}, or '}make the model again with this one"
         )
     if description.get("description_sha256") != _description_hash(description):
         raise CheckpointError(

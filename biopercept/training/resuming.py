@@ -81,9 +81,12 @@ def resuming(folder: Path, *, is_of_one: bool = False) -> Iterator[LongWork]:
     """Keep the states of fits in a folder while the block runs, and take those that are there.
 
     They are removed where the block ends well, or by a fault that the same fit would meet again. ``is_of_one``: nothing
-    else has its states there, so that it is worth a notice where none of them is of the first fit.
+    else has its states there, so that it is worth a notice where none of them is of the first fit, or the folder is
+    empty, as a process leaves it that was killed before it kept any.
     """
     work = LongWork(folder, is_of_one)
+    if is_of_one:
+        _begin(folder)
     before = _WORK.set(work)
     is_over = True
     try:
@@ -95,12 +98,25 @@ def resuming(folder: Path, *, is_of_one: bool = False) -> Iterator[LongWork]:
         raise
     finally:
         _WORK.reset(before)
-        if is_over:
+        if not is_over:
+            with suppress(OSError):  # it is not empty, mostly
+                folder.rmdir()
+        else:
             with suppress(OSError):
                 for state in work.states:
                     state.unlink(missing_ok=True)
                     _before(state).unlink(missing_ok=True)
                 folder.rmdir()  # states of other pieces, or of other settings, stay
+
+
+def _begin(folder: Path) -> None:
+    """Make the folder of the states; say where it was there and empty."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError:  # what is in the way of it is said once a state is written
+        if folder.is_dir() and not any(folder.iterdir()):
+            name = folder.name.removeprefix(".").removesuffix(".fit")
+            notice(f"what wrote {name} before was killed before anything was kept; the fit begins anew")
 
 
 @contextmanager

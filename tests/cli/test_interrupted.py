@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from biopercept.files import content_hash, only_writer
 
 sys.path.append(str(Path(__file__).parents[1]))
-from forked_commands import Ended, ForkedCommands
+from forked_commands import STATE_SECONDS, Ended, ForkedCommands
 
 N_EPOCHS = 40
 SMALL = (
@@ -122,6 +123,49 @@ def test_another_fit_and_a_damaged_state_are_said_and_nothing_of_them_is_used(
     assert re.fullmatch(f"biopercept: .*{sentence}\n", ended.words), ended.words
     assert content_hash(tmp_path / "model" / "weights.safetensors") == weights[seed]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_training_that_is_killed_before_anything_is_kept_begins_anew_and_says_so(
+    commands: ForkedCommands, store: Path, weights: dict[str, str], tmp_path: Path
+) -> None:
+    words, kept = train(store, tmp_path / "model", "--seed", "0"), tmp_path / ".model.fit"
+    for seconds in (0.5, 0.8, 1.2, 2.0, 4.0, 8.0):
+        ended = commands.run(words, kill_after=seconds)
+        assert ended.code == -signal.SIGKILL, "it ended before it could be killed"
+        if kept.is_dir() and not [*kept.iterdir()]:
+            break
+    again = commands.run(words)
+    assert again.code == 0
+    assert "a process that was killed left the lock of model behind; it is taken over" in again.words
+    assert "what wrote model before was killed before anything was kept; the fit begins anew" in again.words
+    assert content_hash(tmp_path / "model" / "weights.safetensors") == weights["0"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_training_that_is_killed_in_epochs_validations_and_saves_ends_as_one_that_was_not(
+    commands: ForkedCommands, store: Path, tmp_path: Path
+) -> None:
+    more = ("--seed", "0", "--set", "training.validation_fraction=0.34")
+    straight, words = train(store, tmp_path / "straight", *more), train(store, tmp_path / "killed", *more)
+    started = time.monotonic()
+    assert commands.run(straight, {STATE_SECONDS: "0"}).code == 0
+    seconds, n_kept = time.monotonic() - started, 0
+    for fraction in np.random.default_rng(0).uniform(0.3, 0.6, 6):
+        commands.run(words, {STATE_SECONDS: "0"}, kill_after=seconds * fraction)
+        if (tmp_path / "killed").exists():  # written before it was killed
+            break
+        n_kept += any((tmp_path / ".killed.fit").glob("*"))
+    else:
+        assert commands.run(words, {STATE_SECONDS: "0"}).code == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "straight"]
+    assert n_kept
+    one, other = (content_hash(tmp_path / name / "weights.safetensors") for name in ("straight", "killed"))
+    assert one == other
+
+
+def test_a_store_that_is_being_written_can_be_read(commands: ForkedCommands, store: Path, tmp_path: Path) -> None:
+    with only_writer(store):
+        assert commands.run(train(store, tmp_path / "model")) == Ended(0, "")
 
 
 def test_what_another_process_writes_is_left_to_it(commands: ForkedCommands, store: Path, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from biopercept.store.prepared import PreparedRecording
 from biopercept.tasks import Task
 from biopercept.training.checkpoint import TRAINED, StartingPoint, load_model, start_words, take_weights
 from biopercept.training.engine import Engine
-from biopercept.training.pretraining import Origin, PretrainingRequest, pretrain, save_pretrained, unlabelled_inputs
+from biopercept.training.pretrained import Origin, save_pretrained
+from biopercept.training.pretraining import PretrainingRequest, pretrain, unlabelled_inputs
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 LEVEL = Task("level", classes={"low": ("baseline",), "high": ("stroop",)})

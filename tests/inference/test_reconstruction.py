@@ -19,17 +19,11 @@ from biopercept.preprocessing.features import FEATURE_NAMES
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.resources import sample_study
 from biopercept.store.prepared import PreparedRecording
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 from biopercept.training.engine import Engine
-from biopercept.training.pretraining import (
-    Origin,
-    PretrainedModel,
-    PretrainingRequest,
-    load_pretrained,
-    pretrain,
-    save_pretrained,
-    unlabelled_inputs,
-)
+from biopercept.training.pretrained import Origin, PretrainedModel, load_pretrained, save_pretrained
+from biopercept.training.pretraining import PretrainingRequest, pretrain, unlabelled_inputs
 from biopercept.training.settings import PretrainingSettings
 
 ENGINE, TOKENS, CAUSAL = Engine(torch.device("cpu")), TokenSettings(), NormalisationSettings()

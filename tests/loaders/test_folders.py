@@ -65,6 +65,21 @@ def test_links_in_circles_end_and_depth_is_bounded(tmp_path: Path) -> None:
     assert listing.notes == ("folders deeper than 8 were not entered (9)",)
 
 
+def test_a_recording_with_several_names_is_listed_once_and_a_folder_above_is_not_entered(tmp_path: Path) -> None:
+    folder, beside = tmp_path / "study", tmp_path / "beside"
+    for place in (folder / "data", beside):
+        place.mkdir(parents=True)
+        (place / "table.csv").write_text("time,EDA\n")
+    (folder / "data" / "a_link.csv").symlink_to("table.csv")
+    (folder / "hard.csv").hardlink_to(folder / "data" / "table.csv")
+    (folder / "up").symlink_to("..")
+    (folder / "top").symlink_to("/")
+    (folder / "elsewhere").symlink_to(beside)
+    listing = recordings_in(folder)
+    assert [str(path.relative_to(folder)) for path in listing.paths] == ["data/table.csv", "elsewhere/table.csv"]
+    assert listing.notes == ("links to other recordings of the folder are left out: data/a_link.csv, hard.csv",)
+
+
 def test_a_folder_without_a_recording_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README").write_text("nothing")
     with pytest.raises(

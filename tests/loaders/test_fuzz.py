@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from biopercept.errors import RecordingError
-from biopercept.loaders.reading_process import GIGABYTES, SECONDS, reading_apart
+from biopercept.loaders.reading_process import reading_apart
+from biopercept.loaders.reading_service import GIGABYTES, SECONDS
 from biopercept.prepare.sources import recording_at
 from biopercept.recording import Recording
 

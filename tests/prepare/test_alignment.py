@@ -17,7 +17,8 @@ from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Channel, Interval, Signal
 from biopercept.report.recording_quality import quality_page
 from biopercept.store.reading import open_store
-from biopercept.studies.loading import FilePart, load_entry, load_study
+from biopercept.studies.entries import FilePart, load_entry
+from biopercept.studies.loading import load_study
 from biopercept.studies.structure import StudyFaults
 
 OFFSET, PPM = 1.2, 80.0

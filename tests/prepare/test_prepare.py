@@ -1,106 +1,33 @@
-"""Prepare: the same bytes however a study was prepared, nothing finished lost, and one bad recording costs itself."""
+"""Prepare: the same bytes however a study was prepared, only changes are redone, and a bad recording costs itself."""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import typer
+from tiny_study import SUBJECTS, run, statuses, write_recording, write_study
 from typer.testing import CliRunner
 
 from biopercept.cli.panels import with_options
 from biopercept.cli.prepare import prepare as prepare_command
-from biopercept.errors import BusyError, OutputError, SettingsError, StoreError, UnfinishedError
-from biopercept.files import only_writer
+from biopercept.errors import OutputError, SettingsError, StoreError
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
-from biopercept.prepare import study as study_module
 from biopercept.prepare.recording import PrepareSettings, prepare_recording
-from biopercept.prepare.reuse import LogRow, log_path, source_hash, used_and_ignored, write_log
-from biopercept.prepare.study import (
-    PrepareJob,
-    PrepareRun,
-    PrepareSummary,
-    chosen_subjects,
-    prepare_one,
-    prepare_study,
-)
+from biopercept.prepare.reuse import LogRow, used_and_ignored, write_log
+from biopercept.prepare.study import PrepareSummary
 from biopercept.preprocessing.derived import DEVICE_DISAGREES
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Interval, Recording, Signal
-from biopercept.sharing import Part, Sharing
 from biopercept.store.reading import open_store
 from biopercept.studies.loading import load_study
-from biopercept.studies.structure import Entry
 from biopercept.tasks import Task
-
-SUBJECTS = ("S01", "S02", "S03")
-
-
-def write_study(folder: Path, subjects: tuple[str, ...] = SUBJECTS) -> Path:
-    """Write a study of EDA and skin temperature at 4 Hz, 150 s each, with two labelled stretches; return it."""
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    tasks = "tasks: {stress: {classes: {rest: [rest], stress: [task]}}}\n"
-    (folder / "study.yaml").write_text(f"name: tiny\ndescription: made\nlicence: CC0\n{tasks}")
-    tables = {
-        "participants": ["participant_id", *subjects],
-        "recordings": ["participant_id\trecording\tpath", *(f"{s}\tlab\tdata/{s}.csv" for s in subjects)],
-        "events": ["participant_id\trecording\tonset\tduration\ttrial_type"]
-        + [f"{s}\tlab\t{row}" for s in subjects for row in ("0\t70\trest", "75\t70\ttask")],
-    }
-    for name, lines in tables.items():
-        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    for subject in subjects:
-        write_recording(folder, subject)
-    return folder
-
-
-def write_recording(folder: Path, subject: str, *, seconds: int = 150, seed: int = 0) -> None:
-    """Write one recording's table and sidecar."""
-    random = np.random.default_rng([seed, int(subject[1:])])
-    at = np.arange(seconds * 4) / 4
-    eda = 2 + 0.3 * np.sin(at / 20) + 0.002 * random.normal(size=len(at)).cumsum()
-    temp = 33 + 0.2 * np.sin(at / 60) + 0.001 * random.normal(size=len(at))
-    rows = [f"{a:.5f},{b:.4f}" for a, b in zip(eda, temp, strict=True)]
-    (folder / "data" / f"{subject}.csv").write_text("\n".join(["EDA,TEMP", *rows]) + "\n")
-    sidecar = {"SamplingFrequency": 4, "StartTime": 0, "Columns": ["EDA", "TEMP"]}
-    sidecar |= {"EDA": {"Units": "uS", "Modality": "eda"}, "TEMP": {"Units": "degC", "Modality": "temp"}}
-    (folder / "data" / f"{subject}.json").write_text(json.dumps(sidecar))
-
-
-def run(study: Path, output: Path, settings: PrepareSettings | None = None, **options: object) -> PrepareSummary:
-    """Prepare a study in this process, which saves the start of another."""
-    loaded = load_study(study)
-    exclude, on_progress = options.pop("exclude_subjects", None), options.pop("on_progress", None)
-    subjects = chosen_subjects(loaded, options.pop("subjects", None), exclude)  # type: ignore[arg-type]
-    how = PrepareRun(**{"isolate": False, **options})  # type: ignore[arg-type]
-    return prepare_study(loaded, output, settings, subjects=subjects, run=how, on_progress=on_progress)  # type: ignore[arg-type]
-
-
-def statuses(summary: PrepareSummary) -> list[str]:
-    return [row.status for row in summary.rows]
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Bytes of the store of the whole study, prepared in one go."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    run(write_study(folder / "study"), folder / "made.h5")
-    return (folder / "made.h5").read_bytes()
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    return write_study(tmp_path / "study")
 
 
 def test_what_a_study_says_of_itself_is_kept_and_is_no_part_of_what_scores_are_of(study: Path, tmp_path: Path) -> None:
@@ -117,7 +44,7 @@ def test_what_a_study_says_of_itself_is_kept_and_is_no_part_of_what_scores_are_o
 
 
 def test_a_recording_in_memory_holds_what_its_store_holds(study: Path, tmp_path: Path) -> None:
-    from biopercept.studies.loading import load_entry
+    from biopercept.studies.entries import load_entry
 
     run(study, tmp_path / "made.h5")
     loaded = load_study(study)
@@ -304,114 +231,6 @@ def test_where_every_recording_fails_the_old_store_stays(study: Path, tmp_path: 
     assert (tmp_path / "made.h5").read_bytes() == before
 
 
-def test_a_damaged_recording_in_the_store_is_prepared_again(study: Path, tmp_path: Path, uninterrupted: bytes) -> None:
-    output = tmp_path / "made.h5"
-    run(study, output)
-    with open_store(output) as store:
-        place = store.hdf5()["recordings/S02__lab/signals/EDA"].id.get_offset() + 9
-    content = bytearray(uninterrupted)
-    content[place] ^= 1
-    output.write_bytes(content)
-    assert statuses(run(study, output)) == ["reused", "prepared", "reused"]
-    assert output.read_bytes() == uninterrupted
-    output.write_bytes(uninterrupted[: len(uninterrupted) // 2])
-    assert statuses(run(study, output)) == ["prepared"] * 3
-    assert output.read_bytes() == uninterrupted
-
-
-def test_damaged_foreign_and_leftover_files_among_the_parts_are_not_used(
-    study: Path, tmp_path: Path, uninterrupted: bytes
-) -> None:
-    output = tmp_path / "made.h5"
-    stop_after(study, output, 2)
-    first, second = sorted((tmp_path / "made.h5.parts").glob("S*.h5"))
-    content = bytearray(first.read_bytes())
-    with h5py.File(first) as part:
-        content[part["recordings/S01__lab/signals/EDA"].id.get_offset()] ^= 1
-    first.write_bytes(content)
-    second.write_bytes(bytes(content))  # another recording's part under this name
-    (tmp_path / "made.h5.parts" / ".x.h5.99.tmp").write_bytes(b"left by a dead run")
-    assert statuses(run(study, output)) == ["prepared"] * 3
-    assert output.read_bytes() == uninterrupted
-    assert not (tmp_path / "made.h5.parts").exists()
-
-
-def stop_after(study: Path, output: Path, n: int) -> None:
-    """Prepare a study and press Ctrl-C after ``n`` recordings."""
-
-    def press(n_done: int, _n_all: int, _row: LogRow) -> None:
-        if n_done == n:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(study, output, on_progress=press)
-
-
-def test_an_interrupt_keeps_what_is_finished_and_says_what_is_not(
-    study: Path, tmp_path: Path, uninterrupted: bytes
-) -> None:
-    output = tmp_path / "made.h5"
-    stop_after(study, output, 2)
-    assert not output.exists()
-    with (tmp_path / "made.log.csv").open(newline="") as stream:
-        assert [row["status"] for row in csv.DictReader(stream)] == ["prepared", "prepared", "not done"]
-    assert statuses(run(study, output)) == ["reused", "reused", "prepared"]
-    assert output.read_bytes() == uninterrupted
-
-
-def test_a_full_disk_ends_the_run_with_its_own_reason(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_handle: int, _content: memoryview, _place: int) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(OutputError, match=r"cannot write S01__lab-\w+\.h5 in .*: No space left on device"):
-        run(study, tmp_path / "made.h5")
-    monkeypatch.undo()
-    assert statuses(run(study, tmp_path / "made.h5")) == ["prepared"] * 3
-
-
-_PREPARE = """
-import sys
-from pathlib import Path
-from biopercept.prepare.study import prepare_study
-from biopercept.studies.loading import load_study
-if __name__ == "__main__":
-    show = lambda n, of, row: print(n, flush=True)
-    prepare_study(load_study(Path(sys.argv[1])), Path(sys.argv[2]), on_progress=show)
-"""
-
-
-@pytest.mark.parametrize(("n_lines", "delay"), [(0, 0.3), (1, 0.0), (2, 0.02), (3, 0.0)])
-def test_kill_9_at_any_moment_and_the_same_command_again_gives_the_uninterrupted_bytes(
-    study: Path, tmp_path: Path, uninterrupted: bytes, n_lines: int, delay: float
-) -> None:
-    script = tmp_path / "prepare_it.py"
-    script.write_text(_PREPARE)
-    output = tmp_path / "made.h5"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, script, study, output]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for _ in range(n_lines):
-            process.stdout.readline()
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-    if output.exists():
-        assert output.read_bytes() == uninterrupted
-    summary = run(study, output)
-    assert summary.count("reused") >= min(n_lines, 3)
-    assert output.read_bytes() == uninterrupted
-    assert {p.name for p in tmp_path.iterdir()} >= {"made.h5", "made.log.csv"}
-    assert not [p for p in tmp_path.iterdir() if p.name.endswith((".tmp", ".parts"))]
-
-
-def test_only_one_process_prepares_into_a_store(study: Path, tmp_path: Path) -> None:
-    with only_writer(tmp_path / "made.h5"), pytest.raises(BusyError, match=r"another process is writing made\.h5"):
-        run(study, tmp_path / "made.h5")
-
-
 def test_a_file_that_is_no_store_is_never_replaced(study: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"study\.yaml exists and is no store of biopercept"):
         run(study, study / "study.yaml", restart=True)
@@ -511,84 +330,6 @@ def test_the_command_names_what_failed_and_exits_1(study: Path, tmp_path: Path) 
     assert "3 recordings: 2 prepared, 0 reused, 1 failed" in result.stdout
     with open_store(tmp_path / "made.h5") as store:
         assert store.step_seconds == 20.0
-
-
-def shared(study: Path, output: Path, part: Part | None, **options: object) -> PrepareSummary:
-    return run(study, output, sharing=Sharing(part), **options)
-
-
-def test_parts_of_a_study_give_the_store_and_the_log_of_one_process(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def hashed(whole: object, entry: Entry, finder: object) -> str:
-        if entry.subject == "S03":
-            raise PermissionError(13, "Permission denied")
-        return source_hash(whole, entry, finder)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(study_module, "source_hash", hashed)
-    (study / "data" / "S02.csv").write_text("EDA,TEMP\nnot,numbers\n")
-    alone, together = tmp_path / "alone" / "made.h5", tmp_path / "together" / "made.h5"
-    run(study, alone)
-    with pytest.raises(
-        UnfinishedError, match=r"^part 2 of 2 is done; 2 of 3 recordings are not done: S01 lab, S03 lab"
-    ):
-        shared(study, together, Part(2, 2))
-    assert not together.exists()
-    assert not log_path(together).exists()
-    with pytest.raises(UnfinishedError, match=r"^2 of 3 recordings are not done: .* --collect once more; no result"):
-        shared(study, together, None)
-    assert statuses(shared(study, together, Part(1, 2))) == ["prepared", "failed", "failed"]
-    assert together.read_bytes() == alone.read_bytes()
-    tables = [
-        [{**row, "seconds": ""} for row in csv.DictReader(log_path(path).read_text().splitlines())]
-        for path in (alone, together)
-    ]
-    assert tables[0] == tables[1]
-    assert sorted(path.name for path in together.parent.iterdir()) == ["made.h5", "made.log.csv"]
-    log = log_path(together).read_text()
-    for _ in range(2):  # all is written: what failed is said again, and nothing is missing
-        again = shared(study, together, None)
-        assert statuses(again) == ["reused", "failed", "failed"]
-        assert "not one" in again.rows[1].message or "S02" in again.rows[1].message
-    assert [row["message"] for row in csv.DictReader(log_path(together).read_text().splitlines())][1:] == [
-        row["message"] for row in csv.DictReader(log.splitlines())
-    ][1:]
-    assert together.read_bytes() == alone.read_bytes()
-    with pytest.raises(UnfinishedError, match=r"^part 1 of 2 is done; 1 of 3 recordings are not done: S02 lab"):
-        shared(study, together, Part(1, 2))
-    with pytest.raises(UnfinishedError, match=r"^1 of 3 recordings are not done: S02 lab"):
-        shared(study, together, None)  # a part was begun again, so what failed before is being tried
-
-
-def test_a_part_does_not_do_again_what_is_finished_even_where_it_ended_before_it_said_so(
-    study: Path, tmp_path: Path, uninterrupted: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output, done = tmp_path / "made.h5", list[str]()
-
-    def count(context: object, job: PrepareJob) -> object:
-        done.append(job.entry.subject)
-        return prepare_one(context, job)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(study_module, "prepare_one", count)
-    with pytest.raises(UnfinishedError):
-        shared(study, output, Part(1, 2))
-    rows = sorted((tmp_path / "made.h5.parts").glob("*.json"))
-    rows[0].unlink()
-    with pytest.raises(UnfinishedError, match="1 of 3 recordings are not done: S02 lab"):
-        shared(study, output, Part(1, 2))
-    assert done == ["S01", "S03"]
-    assert statuses(shared(study, output, Part(2, 2))) == ["prepared"] * 3
-    assert output.read_bytes() == uninterrupted
-
-
-def test_a_recording_that_changed_since_a_part_prepared_it_is_prepared_again(study: Path, tmp_path: Path) -> None:
-    output = tmp_path / "made.h5"
-    with pytest.raises(UnfinishedError):
-        shared(study, output, Part(1, 2))
-    write_recording(study, "S01", seed=1)
-    with pytest.raises(UnfinishedError, match="1 of 3 recordings are not done: S01 lab"):
-        shared(study, output, Part(2, 2))
-    assert statuses(shared(study, output, Part(1, 2))) == ["prepared"] * 3
 
 
 def test_heart_rates_that_disagree_are_a_warning_that_names_whose(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "biopercept"
 PREPARE_ONE = """
 import sys
 from pathlib import Path
-from biopercept.studies.loading import load_entry
+from biopercept.studies.entries import load_entry
 from biopercept.studies.loading import load_study
 study = load_study(Path(sys.argv[1]))
 before = set(sys.modules)

@@ -11,7 +11,8 @@ from biopercept.errors import RecordingError
 from biopercept.loaders.loading import load_recording
 from biopercept.preprocessing.windows import BEFORE_START, WindowSettings, cut_windows
 from biopercept.recording import Interval
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 from biopercept.studies.structure import StudyFaults
 
 YAML = "name: pilot\ntasks: {s: {classes: {a: [rest], b: [work]}}}\n"

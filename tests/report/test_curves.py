@@ -237,7 +237,7 @@ def test_figures_are_drawn_the_same_each_time_whatever_the_user_has_set(tmp_path
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema": 9}, "has schema 9; this version of biopercept reads schema 1"),
+        ({"schema": 0}, "has schema 0; this version of biopercept reads schema 1"),
         ({"curve": []}, "has 0 points of the general model; one is needed"),
         ({"chronology": "any"}, "has 'any' for 'chronology'; one of subject, class is needed"),
         ({"settings": {"unchecked": 1}}, "has 1 for 'settings.unchecked'; one of keep, adapt is needed"),

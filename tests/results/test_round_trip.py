@@ -129,7 +129,11 @@ def _written(folder: Path, kind: Any, change: Callable[[dict[str, Any]], object]
 
 
 REFUSED: list[tuple[Any, Callable[[dict[str, Any]], object], str]] = [
-    (Comparison, lambda d: d.update(schema=2), "has schema 2; this version of biopercept reads schema 1"),
+    (
+        Comparison,
+        lambda d: d.update(schema=2),
+        "has schema 2; this version of biopercept reads schema 1; a newer biopercept wrote it: install that one",
+    ),
     (Comparison, lambda d: d.pop("schema"), "has schema None; this version of biopercept reads schema 1"),
     (Comparison, lambda d: d.update(task=7), "has 7 for 'task'; text is needed"),
     (Comparison, lambda d: d.update(seed=-1), "has -1 for 'seed'; a whole number of 0 or more is needed"),

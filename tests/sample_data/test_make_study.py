@@ -15,7 +15,8 @@ from biopercept.recording import Recording
 from biopercept.resources import sample_study
 from biopercept.sample_data.make_study import DEFINITION, PLANS, SEED, stage_labels, write_study
 from biopercept.sample_data.physiology import draw_person
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 from biopercept.studies.structure import Study
 
 

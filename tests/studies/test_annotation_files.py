@@ -12,7 +12,8 @@ import pytest
 from biopercept.errors import RecordingError
 from biopercept.loaders.loading import load_recording
 from biopercept.recording import Interval
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 from biopercept.studies.structure import StudyFaults
 
 STAGES = [(0, 60, "Sleep stage W"), (60, 30, "Sleep stage 1"), (90, 300, "Sleep stage 2"), (500, 10, "Sleep stage W")]

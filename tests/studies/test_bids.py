@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from biopercept.recording import Interval
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 from biopercept.studies.structure import StudyFaults
 
 TASKS = "tasks: {load: {classes: {rest: [rest], work: [arithmetic]}}}\n"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from biopercept.recording import Interval, Recording
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 
 RATE, SECONDS = 128, 20
 LABELS = ("Fp1", "Cz", "VEOG", "TRIG1")

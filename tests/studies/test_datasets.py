@@ -19,8 +19,9 @@ from biopercept.preprocessing.windows import WindowSettings
 from biopercept.studies.datasets import eegmat, flight, noneeg, stress_predict
 from biopercept.studies.datasets.catalogue import DATASETS, dataset_named
 from biopercept.studies.datasets.writing import source_folder
+from biopercept.studies.entries import load_entry
 from biopercept.studies.labels import training_faults
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.loading import load_study
 from biopercept.studies.ratings import rating_faults
 
 LABELS = "Improved_All_Combined_hr_rsp_binary.csv"

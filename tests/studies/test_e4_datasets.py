@@ -10,7 +10,8 @@ from made_datasets import FIRST_VERSION, NINE, SECOND_VERSION, START, write_affe
 
 from biopercept.errors import StudyError
 from biopercept.studies.datasets import affective_road, exam_stress, induced_stress
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 
 
 def test_stages_of_both_versions_lie_between_their_presses(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from biopercept.loaders.loading import load_recording
 from biopercept.loaders.readers.edf import read_triggers
 from biopercept.loaders.readers.matlab_pieces import pieces
 from biopercept.studies.datasets import deap, dreamer, stew
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 
 
 def test_stew_files_are_microvolts_of_14_electrodes_labelled_by_their_name(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_where_events_win_no_window_lies_in_two_classes(write_study: Writer, tmp
 
     from biopercept.data.windows import DenseLabels
     from biopercept.recording import Interval
-    from biopercept.studies.loading import load_entry
+    from biopercept.studies.entries import load_entry
 
     folder = write_study(
         **tables("30 20 stroop", "40 30 outside", "70 10 relax", condition="baseline", overlap="events-win")

@@ -12,7 +12,8 @@ import pytest
 from biopercept.errors import RecordingError
 from biopercept.loaders import loading
 from biopercept.recording import Interval, Recording, Signal
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 from biopercept.studies.structure import Entry, Study, StudyFaults, StudyFile
 
 from .conftest import EVENTS, Writer

@@ -18,7 +18,8 @@ from biopercept.prepare.study import PrepareRun, prepare_study
 from biopercept.preprocessing.windows import WindowSettings
 from biopercept.recording import Interval, Rating, Recording, RecordingLabels, Signal
 from biopercept.store.reading import open_store
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 from biopercept.studies.ratings import rating_faults, with_ratings, without_labels
 from biopercept.studies.structure import StudyFaults
 from biopercept.tasks import Task

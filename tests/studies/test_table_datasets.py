@@ -11,7 +11,8 @@ from made_datasets import CASE_HEADER, MAUS_LEVELS, START, write_case, write_cog
 from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.loading import load_recording
 from biopercept.studies.datasets import case, cogwear, k_emocon, maus
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 
 CLIPS = [10, 3, 11, 1, 11, 7, 11, 5, 11, 2, 11, 8, 11, 4, 11, 6, 12]
 

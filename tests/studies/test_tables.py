@@ -12,6 +12,7 @@ import pytest
 
 from biopercept.studies.loading import load_study
 from biopercept.studies.structure import StudyFaults
+from biopercept.studies.tables import told_once
 
 Writer = Callable[..., Path]
 TABLES = ("participants", "recordings", "events")
@@ -106,6 +107,19 @@ def test_faults_alike_in_a_workbook_are_told_once_by_their_rows(write_study: Wri
     (fault,) = faults_of(folder)
     assert fault.startswith("events.xlsx row 2: no recording 'S09 lab' in recordings.tsv")
     assert fault.endswith("(so too in 3 more: rows 3, 4, 5)")
+
+
+def test_other_faults_are_cut_after_whole_words_and_lines_are_counted() -> None:
+    unquoted = [
+        f"S0{n} stress: of S0{n}_wrist.csv, S0{n}_chest.csv and S0{n}_stress_recording.csv, none" for n in (1, 2, 3)
+    ]
+    (fault,) = told_once(unquoted)
+    assert fault == (
+        f"{unquoted[0]} (so too in 2 more: S02 stress: of S02_wrist.csv, S02_chest.csv and ..., "
+        "S03 stress: of S03_wrist.csv, S03_chest.csv and ...)"
+    )
+    (lines,) = told_once(f"a.tsv line {n}: onset is 'x'; a number of seconds is needed" for n in range(2, 15))
+    assert lines.endswith("(so too in 12 more: lines 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more)")
 
 
 def test_names_of_tables_in_faults_are_those_that_are_there(write_study: Writer) -> None:

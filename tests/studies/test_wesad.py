@@ -12,7 +12,8 @@ from biopercept.errors import RecordingError, StudyError
 from biopercept.loaders.loading import load_recording
 from biopercept.prepare.sources import load_aligned
 from biopercept.studies.datasets import wesad
-from biopercept.studies.loading import load_entry, load_study
+from biopercept.studies.entries import load_entry
+from biopercept.studies.loading import load_study
 
 PROTOCOL = {0: 3, 1: 20, 5: 2, 2: 10, 6: 2, 3: 8, 7: 1, 4: 7}
 

@@ -31,15 +31,8 @@ from biopercept.training.engine import Engine
 from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.fitting import fit_perceiver_io, starting_weights
 from biopercept.training.loop import FitRequest
-from biopercept.training.pretraining import (
-    Origin,
-    PretrainedNetwork,
-    PretrainingRequest,
-    load_pretrained,
-    pretrain,
-    save_pretrained,
-    unlabelled_inputs,
-)
+from biopercept.training.pretrained import Origin, load_pretrained, save_pretrained
+from biopercept.training.pretraining import PretrainedNetwork, PretrainingRequest, pretrain, unlabelled_inputs
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 ENGINE = Engine(torch.device("cpu"))
