@@ -42,6 +42,14 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 _AT_WORKING_FOLDER, _EXCHANGE = -100, 2
 
 
+def cause(fault: OSError) -> str:
+    """Return why a file operation failed, in the system's words; of files copied together, why the first did."""
+    if isinstance(fault, shutil.Error) and fault.args and isinstance(fault.args[0], list) and fault.args[0]:
+        words = str(fault.args[0][0][-1])
+        return re.sub(r"^\[Errno \d+\] |: '.*$", "", words, flags=re.S)
+    return fault.strerror or str(fault)
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside ``target`` that becomes ``target`` when the block ends well.
@@ -63,7 +71,7 @@ def replacing(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
-            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; what was there is unchanged"
+            f"cannot write {target.name} in {target.parent}: {cause(fault)}; what was there is unchanged"
         ) from fault
     finally:
         with suppress(OSError):  # the folder itself may be what cannot be written
@@ -98,7 +106,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
-            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; what was there is unchanged"
+            f"cannot write {target.name} in {target.parent}: {cause(fault)}; what was there is unchanged"
         ) from fault
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -129,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
     _leave_removed_folder()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that a home without room keeps no fonts is no news
     gc.set_threshold(_COLLECTED_AFTER)
     with (
         _stops_as_interrupts() as stops,
