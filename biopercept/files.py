@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -154,6 +155,23 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"biopercept-(?P<host>[0-9a-f]{6})-(?P<process>\d+)-.*")
+
+
+def temporary_prefix() -> str:
+    """Return how names of temporary folders of this process begin, by which :func:`sweep_temporary` knows them."""
+    return f"biopercept-{MACHINE}-{os.getpid()}-"
+
+
+def sweep_temporary() -> None:
+    """Remove temporary folders of processes of this machine that were killed: samples may be in them."""
+    with suppress(OSError):
+        for path in Path(tempfile.gettempdir()).iterdir():
+            name = _TEMPORARY.fullmatch(path.name)
+            if name is not None and name["host"] == MACHINE and not is_running(int(name["process"])):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def is_running(process: int) -> bool:

@@ -125,11 +125,13 @@ def build_app(only: str = "") -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with the exit code of the outcome."""
+    from biopercept.files import sweep_temporary
     from biopercept.progress import forget_what_ended, noticing, stopped_words
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
     _leave_removed_folder()
+    sweep_temporary()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that a home without room keeps no fonts is no news
     gc.set_threshold(_COLLECTED_AFTER)
     with (

@@ -79,7 +79,7 @@ def machine(work: Path) -> Iterator[ForkedCommands]:
         for path in map(str, (work / "study", work / "model", work / "home", PACKAGE))
     )
     mounts = f"""
-        mount -t tmpfs -o size=16k none {work}/full
+        mount -t tmpfs -o size=64k none {work}/full
         mount -t tmpfs -o ro none {work}/frozen
         mount -t tmpfs -o size=4k none {work}/little; dd if=/dev/zero of={work}/little/x bs=4k count=1 status=none
         mount -t tmpfs -o size=64k none /dev/shm
@@ -98,7 +98,7 @@ def into(work: Path, place: Path) -> dict[str, list[object]]:
         "prepare": ["prepare", study, "-o", place / "x.h5", *WINDOWS],
         "train": ["train", store, "-o", place / "x", *TINY, *cpu],
         "cross-validate": ["cross-validate", store, "-o", place / "x", "--model", "logistic", *FOLDS],
-        "predict": ["predict", model, file, study / "S1.csv", "-o", place / "x", *cpu],
+        "predict": ["predict", model, study, "-o", place / "x", *cpu],
         "evaluate": ["evaluate", model, study, "-o", place / "x", "--allow-seen", *cpu],
         "report": ["report", work / "scores", "-o", place / "x.html"],
         "deidentify": ["deidentify", work / "heart.edf", "-o", place / "x"],
