@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,14 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 _AT_WORKING_FOLDER, _EXCHANGE = -100, 2
 
 
+def cause(fault: OSError) -> str:
+    """Return why a file operation failed, in the system's words; of files copied together, why the first did."""
+    if isinstance(fault, shutil.Error) and fault.args and isinstance(fault.args[0], list) and fault.args[0]:
+        words = str(fault.args[0][0][-1])
+        return re.sub(r"^\[Errno \d+\] |: '.*$", "", words, flags=re.S)
+    return fault.strerror or str(fault)
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside ``target`` that becomes ``target`` when the block ends well.
@@ -64,7 +73,7 @@ def replacing(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
-            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; what was there is unchanged"
+            f"cannot write {target.name} in {target.parent}: {cause(fault)}; what was there is unchanged"
         ) from fault
     finally:
         with suppress(OSError):  # the folder itself may be what cannot be written
@@ -99,7 +108,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as fault:
         raise OutputError(
-            f"cannot write {target.name} in {target.parent}: {fault.strerror or fault}; what was there is unchanged"
+            f"cannot write {target.name} in {target.parent}: {cause(fault)}; what was there is unchanged"
         ) from fault
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -147,6 +156,23 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"biopercept-(?P<host>[0-9a-f]{6})-(?P<process>\d+)-.*")
+
+
+def temporary_prefix() -> str:
+    """Return how names of temporary folders of this process begin, by which :func:`sweep_temporary` knows them."""
+    return f"biopercept-{MACHINE}-{os.getpid()}-"
+
+
+def sweep_temporary() -> None:
+    """Remove temporary folders of processes of this machine that were killed: samples may be in them."""
+    with suppress(OSError):
+        for path in Path(tempfile.gettempdir()).iterdir():
+            name = _TEMPORARY.fullmatch(path.name)
+            if name is not None and name["host"] == MACHINE and not is_running(int(name["process"])):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def is_running(process: int) -> bool:

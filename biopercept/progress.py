@@ -34,7 +34,8 @@ class Steps:
 
     ``is_kept``: what is done is in files, and the same command goes on behind it; ``is_result``: these are results,
     which ``--overwrite`` removes. ``weight`` is how many steps of the
-    outer kind these are together, ``before`` how many were done before, ``others`` steps that other processes are at.
+    outer kind these are together, ``before`` how many were done before, ``others`` steps that other processes are at,
+    ``n_in_files`` gives how many are in files where this may be fewer than are done.
     """
 
     what: str
@@ -46,6 +47,12 @@ class Steps:
     words: str = ""
     before: int = 0
     others: tuple[Share, ...] = ()
+    n_in_files: Callable[[], int] | None = field(default=None, repr=False)
+
+    @property
+    def kept(self) -> int:
+        """Return how many of those that are done are in files."""
+        return self.done if self.n_in_files is None else min(self.done, self.n_in_files())
 
     def advance(self, words: str = "", *, by: int = 1) -> None:
         """Say that one more step is done, or ``by`` of them."""
@@ -200,6 +207,8 @@ def unwritten_words(afresh: str = "--overwrite") -> str:
         return ""
     if not ended.kept:
         return "files that were written before are whole; the same command begins again"
+    if not ended.parts and any(one.done for one in ended.kept):
+        return f"there was no room for what was done of {ended.all_of_them}; the same command begins again"
     if not ended.parts:
         return f"none of {ended.all_of_them} was finished"
     return f"kept are {ended.parts}: once there is room, the same command{ended.without(afresh)} goes on there"
@@ -221,7 +230,7 @@ class _Ended(NamedTuple):
 
     @property
     def parts(self) -> str:
-        return " and ".join(f"{one.done} of {one.total} {_plural(one.what)}" for one in self.kept if one.done)
+        return " and ".join(f"{one.kept} of {one.total} {_plural(one.what)}" for one in self.kept if one.kept)
 
     @property
     def all_of_them(self) -> str:
@@ -229,7 +238,7 @@ class _Ended(NamedTuple):
 
     def without(self, afresh: str) -> str:
         """Return which option must not be given, where there are results that it would remove."""
-        return f" without {afresh}" if any(one.is_result for one in self.kept if one.done) else ""
+        return f" without {afresh}" if any(one.is_result for one in self.kept if one.kept) else ""
 
 
 def _ended() -> _Ended:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from biopercept.errors import CheckpointError, OutputError
+from biopercept.files import cause
 from biopercept.parallel import wait_passively
 from biopercept.typed_values import did_you_mean, path_meant
 from biopercept.version import __version__
@@ -53,7 +54,8 @@ def copy_sample_study(target: Path) -> Path:
             shutil.copytree(source, unfinished)
         unfinished.rename(target)
     except OSError as fault:
-        raise OutputError(f"the sample study cannot be copied to {target}: {fault.strerror or fault}") from fault
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise OutputError(f"the sample study cannot be copied to {target}: {cause(fault)}") from fault
     return target
 
 

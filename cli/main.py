@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -124,11 +125,14 @@ def build_app(only: str = "") -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with the exit code of the outcome."""
+    from biopercept.files import sweep_temporary
     from biopercept.progress import forget_what_ended, noticing, stopped_words
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     forget_what_ended()
     _leave_removed_folder()
+    sweep_temporary()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that a home without room keeps no fonts is no news
     gc.set_threshold(_COLLECTED_AFTER)
     with (
         _stops_as_interrupts() as stops,

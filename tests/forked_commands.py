@@ -44,14 +44,18 @@ class Ended:
 
 
 class ForkedCommands:
-    """A process that runs commands as forks of itself; ``library`` can fail their file operations."""
+    """A process that runs commands as forks of itself; ``library`` can fail their file operations.
 
-    def __init__(self, folder: Path, library: Path | None = None) -> None:
+    ``mounts`` are lines of a shell that give the process, and nobody else, other file systems in some places.
+    """
+
+    def __init__(self, folder: Path, library: Path | None = None, mounts: str = "") -> None:
         self._words = folder / "words.txt"
         self._library = library
         environment = {**os.environ, **({"LD_PRELOAD": str(library)} if library else {})}
+        apart = ["unshare", "--mount", "bash", "-ec", f'{mounts}\nexec "$@"', "bash"] if mounts else []
         self._server = subprocess.Popen(
-            [sys.executable, __file__, str(library or "")],
+            [*apart, sys.executable, __file__, str(library or "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -77,6 +81,10 @@ class ForkedCommands:
         self._server.stdin.flush()
         code = int(self._server.stdout.readline())
         return Ended(code, self._words.read_text(encoding="utf-8", errors="replace"))
+
+    def seen(self, path: Path) -> Path:
+        """Return by what path something is there that lies at ``path`` for the commands, on a mount perhaps."""
+        return Path(f"/proc/{self._server.pid}/root") / path.resolve().relative_to("/")
 
     def close(self) -> None:
         """End the process."""

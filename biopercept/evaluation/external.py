@@ -25,7 +25,15 @@ import yaml
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.splits import Fold
 from biopercept.data.windows import FloatArray, IntArray, WindowTable, joint_windows, labelled_windows
-from biopercept.errors import BioperceptError, RecordingError, SettingsError, StudyError, the_model
+from biopercept.errors import (
+    BioperceptError,
+    BusyError,
+    OutputError,
+    RecordingError,
+    SettingsError,
+    StudyError,
+    the_model,
+)
 from biopercept.evaluation.cross_validation import run_and_score
 from biopercept.evaluation.external_people import (
     SAME,
@@ -200,6 +208,8 @@ def prepared_for(
         yield replace(request, subjects=None, excluded=()), path, failures
         shutil.copyfile(log_path(path), output / PREPARATION_LOG)
         shutil.rmtree(folder)
+    except (OutputError, BusyError):  # what is prepared is kept until there is room; or is another process's
+        raise
     except BioperceptError:
         shutil.rmtree(folder)
         with suppress(OSError):

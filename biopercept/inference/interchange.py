@@ -19,7 +19,7 @@ from typing import Any
 
 from biopercept.derivatives import BIDS, Derivatives, clear_derivatives, plain_cell_of
 from biopercept.errors import SettingsError, the_model
-from biopercept.files import write_bytes, write_table
+from biopercept.files import temporary_prefix, write_bytes, write_table
 from biopercept.inference.prediction import Predictions
 from biopercept.typed_values import did_you_mean
 
@@ -123,7 +123,7 @@ class Interchange:
 
         marks = self._annotations(predictions)
         onset, duration, text = ([mark[part] for mark in marks] for part in range(3))
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
             path = Path(folder) / "predictions-annot.fif"
             mne.Annotations(onset, duration, text).save(path, verbose="error")
             write_bytes(self.folder / f"{predictions.key}-annot.fif", path.read_bytes())

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from biopercept.errors import BioperceptError, listed
+from biopercept.files import temporary_prefix
 from biopercept.loaders.folders import is_known
 from biopercept.loaders.formats import HEADER, TEXT, format_of
 from biopercept.loaders.glance import glance_at
@@ -171,7 +172,7 @@ def _ratio_of(signal: Signal, ratios: Mapping[str, float]) -> float:
 @contextmanager
 def _first_lines(path: Path) -> Iterator[tuple[Path, Mapping[str, float]]]:
     """Give a copy of the first lines of a file, or of the files of a folder, and how many times as long each is."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         place = Path(folder) / path.name
         if not path.is_dir():
             for sidecar in reversed(sidecars_of(path)):  # the nearest last, under the name that is looked for first

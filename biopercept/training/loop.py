@@ -22,7 +22,7 @@ from biopercept.data.normalisation import TrainingStatistics
 from biopercept.data.windows import IntArray
 from biopercept.errors import SettingsError, TrainingError, listed
 from biopercept.model.token_inputs import TokenVocabulary
-from biopercept.progress import notice, steps
+from biopercept.progress import notice
 from biopercept.store.prepared import title_of
 from biopercept.training.checkpoint import take_weights
 from biopercept.training.engine import Engine, Group, seeded
@@ -225,9 +225,7 @@ def _fitted(
         kept = stack.enter_context(kept_fit(network, *what_a_fit_depends_on(request, population, weights)))
         course = _Course(network, optimisation, average, epochs, (generator, noise, *objective.generators))
         is_over = course.take(kept) if kept.read() else False
-        done = stack.enter_context(
-            steps("epoch", settings.n_epochs, done=len(epochs.history), is_kept=kept.is_on, is_result=False)
-        )
+        done = stack.enter_context(kept.epochs(settings.n_epochs, done=len(epochs.history)))
         while not is_over:
             network.train()
             total = 0.0
@@ -270,7 +268,7 @@ class _Course:
         tensors |= {f"best.{name}": value for name, value in best.items()}
         tensors |= self.average.kept() | self.optimisation.kept() | random_states(self.generators)
         values = {"history": self.epochs.history, "best": [score, epoch], "is_over": is_over}
-        kept.note(tensors, values)
+        kept.note(tensors, values, len(self.epochs.history))
 
     def take(self, kept: KeptFit) -> bool:
         """Go on where a state was noted, and return whether it is the last."""

@@ -45,7 +45,6 @@ from biopercept.model.layers import initialise
 from biopercept.model.settings import PerceiverSettings, TokenDropout, TokenSettings
 from biopercept.model.token_inputs import SensorPatches, TokenInputs, TokenVocabulary
 from biopercept.model.tokens import hide_tokens, token_layout
-from biopercept.progress import steps
 from biopercept.store.prepared import WindowedRecording
 from biopercept.training.checkpoint import (
     require_features,
@@ -310,9 +309,7 @@ def _pretrained(request: PretrainingRequest) -> PretrainedNetwork:
         kept = stack.enter_context(_kept_pretraining(request, pretext))
         if _read(kept, request.group):
             history = _taken(kept, pretext, optimisation, (generator, noise))
-        done = stack.enter_context(
-            steps("epoch", settings.n_epochs, done=len(history), is_kept=kept.is_on, is_result=False)
-        )
+        done = stack.enter_context(kept.epochs(settings.n_epochs, done=len(history)))
         for epoch in range(len(history) + 1, settings.n_epochs + 1):
             total = 0.0
             if request.group is not None:
@@ -334,7 +331,7 @@ def _pretrained(request: PretrainingRequest) -> PretrainedNetwork:
             if kept.is_on:
                 tensors = {f"network.{name}": value for name, value in pretext.state_dict().items()}
                 tensors |= optimisation.kept() | random_states((generator, noise))
-                kept.note(tensors, {"history": history})
+                kept.note(tensors, {"history": history}, len(history))
             done.advance(f"loss {history[-1][1]:.3f}")
     return PretrainedNetwork(pretext.network.cpu().eval(), vocabulary, tuple(history))
 

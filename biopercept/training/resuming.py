@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biopercept.errors import SettingsError, TrainingError, UnfinishedError
+from biopercept.errors import OutputError, SettingsError, TrainingError, UnfinishedError
 from biopercept.files import replacing
-from biopercept.progress import notice
+from biopercept.progress import Steps, notice, steps
 from biopercept.version import __version__
 
 SECONDS = 10.0
@@ -38,12 +38,14 @@ SECONDS = 10.0
 class LongWork:
     """What fits are part of: the folder of their states, and how long it took in this process and in those before.
 
-    ``states`` are the files of its fits; ``is_of_one`` where all states in the folder are of the same work.
+    ``states`` are the files of its fits, ``fits`` these themselves; ``is_of_one`` where all states in the folder are of
+    the same work.
     """
 
     folder: Path
     is_of_one: bool = False
     states: list[Path] = field(default_factory=list)
+    fits: list[KeptFit] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     before: float = 0.0
 
@@ -92,6 +94,14 @@ def resuming(folder: Path, *, is_of_one: bool = False) -> Iterator[LongWork]:
     try:
         yield work
     except (TrainingError, SettingsError):
+        raise
+    except OutputError:  # what the fits are part of could not be written; there may be room for them
+        is_over = False
+        with suppress(OutputError):
+            for fit in work.fits:
+                fit.write()
+        with suppress(OSError):
+            folder.rmdir()  # there was none
         raise
     except BaseException:
         is_over = False
@@ -142,13 +152,23 @@ class KeptFit:
     values: dict[str, Any] = field(default_factory=dict)
     _written: float = field(default_factory=time.monotonic)
     _is_new: bool = False
+    _n_noted: int = 0
+    _n_in_file: int = 0
 
     @property
     def is_on(self) -> bool:
         """Return whether states are kept at all."""
         return self.path is not None
 
-    def note(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    @contextmanager
+    def epochs(self, total: int, *, done: int) -> Iterator[Steps]:
+        """Open the epochs of the fit as steps, of which those are kept that are in the file."""
+        with steps("epoch", total, done=done, is_kept=self.is_on, is_result=False) as opened:
+            self._n_in_file = done
+            opened.n_in_files = lambda: self._n_in_file
+            yield opened
+
+    def note(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any], n_epochs: int) -> None:
         """Take the state after an epoch, and write it where the last was written long ago.
 
         Raises OutputError where it cannot be written.
@@ -159,6 +179,7 @@ class KeptFit:
         # Values may hold a list that grows before the next state, and a stop may come at any moment.
         plain = deepcopy({**values, "seconds": self.work.seconds})
         self.tensors, self.values, self._is_new = copies, plain, True
+        self._n_noted = n_epochs
         if time.monotonic() - self._written >= SECONDS:
             self.write()
 
@@ -174,7 +195,7 @@ class KeptFit:
             self.path.replace(_before(self.path))
         with replacing(self.path) as temporary:
             temporary.write_bytes(content)
-        self._is_new, self._written = False, time.monotonic()
+        self._is_new, self._written, self._n_in_file = False, time.monotonic(), self._n_noted
 
     def read(self) -> bool:
         """Read the last whole state that an earlier process wrote; return whether there is one.
@@ -243,6 +264,7 @@ def kept_fit(network: nn.Module, *of_what: object) -> Iterator[KeptFit]:
     path = work.folder / f"{_identity(network, of_what)}.safetensors"
     work.states.append(path)
     one = KeptFit(path, work)
+    work.fits.append(one)
     try:
         yield one
     except (KeyboardInterrupt, SystemExit, UnfinishedError):

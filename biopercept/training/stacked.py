@@ -49,7 +49,6 @@ from biopercept.model.cpu_kernels import whole
 from biopercept.model.dropout import Draw, ListedDraws
 from biopercept.model.settings import TokenSettings
 from biopercept.model.token_inputs import FeatureGroup, SensorPatches, TokenInputs, TokenVocabulary
-from biopercept.progress import steps
 from biopercept.training.engine import Engine, seeded
 from biopercept.training.loop import (
     EarlyStopping,
@@ -150,7 +149,7 @@ class _StackedFit(Generic[Network]):
 
     def _run(self, kept: KeptFit, step: int, n_epochs: int) -> None:
         n_done = min((len(course.epochs.history) for course in self._courses), default=n_epochs)
-        with steps("epoch", n_epochs, done=n_done, is_kept=kept.is_on, is_result=False) as done:
+        with kept.epochs(n_epochs, done=n_done) as done:
             while self._courses:
                 self._step(step)
                 step += 1
@@ -159,10 +158,10 @@ class _StackedFit(Generic[Network]):
                     first = self._courses[ended[0]].epochs
                     self._end_epochs(ended)
                     slowest = min((len(course.epochs.history) for course in self._courses), default=n_epochs)
-                    self._give(kept, step)
+                    self._give(kept, step, slowest)
                     done.advance(first.words, by=slowest - done.done)
 
-    def _give(self, kept: KeptFit, step: int) -> None:
+    def _give(self, kept: KeptFit, step: int, n_epochs: int) -> None:
         """Note the state after steps at which an epoch of some fold ended; others may be in the midst of theirs."""
         if not kept.is_on:
             return
@@ -179,7 +178,7 @@ class _StackedFit(Generic[Network]):
             }
             of_best = None if best is None else [best[0], best[1]]
             values.append({"history": course.epochs.history, "best": of_best, "n_trained": course.n_trained})
-        kept.note(tensors, {"step": step, "courses": values})
+        kept.note(tensors, {"step": step, "courses": values}, n_epochs)
 
     def _take(self, kept: KeptFit) -> int:
         """Go on where a state was noted, and return how many steps were taken."""

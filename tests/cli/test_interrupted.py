@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import signal
+import struct
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +179,84 @@ def test_what_another_process_writes_is_left_to_it(commands: ForkedCommands, sto
         assert ended.code == 75
         assert f"another process is writing {output.name}; wait for it or choose another output" in ended.words
     assert not (tmp_path / "model").exists()
+
+
+_CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
+static volatile long long *by;
+__attribute__((constructor)) static void begin(void) {
+    by = mmap(0, 8, PROT_READ, MAP_SHARED, open(getenv("CLOCK_SHIFT"), O_RDONLY), 0);
+}
+int clock_gettime(clockid_t which, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(which, now);
+    if (by && (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE)) now->tv_sec += *by;
+    return code;
+}
+time_t time(time_t *there) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (there) *there = now.tv_sec;
+    return now.tv_sec;
+}
+int gettimeofday(struct timeval *there, void *zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    there->tv_sec = now.tv_sec, there->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ForkedCommands, Path]]:
+    """Commands whose clock goes wrong by the seconds that a file says at any moment, and that file."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no compiler")
+    folder = tmp_path / "clock"
+    folder.mkdir()
+    (folder / "clock.c").write_text(_CLOCK)
+    library, shift = folder / "clock.so", folder / "shift"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, folder / "clock.c", "-ldl"], check=True)
+    shift.write_bytes(bytes(8))
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("CLOCK_SHIFT", str(shift))
+    started = ForkedCommands(folder)
+    monkeypatch.delenv("LD_PRELOAD")
+    yield started, shift
+    started.close()
+
+
+def test_a_clock_that_is_set_back_between_and_within_runs_changes_nothing(
+    clock: tuple[ForkedCommands, Path], store: Path, weights: dict[str, str], tmp_path: Path
+) -> None:
+    commands, shift = clock
+
+    def set_to(hours: int) -> None:
+        shift.write_bytes(struct.pack("q", 3600 * hours))
+
+    place = tmp_path / "place"
+    words = train(store, place / "model", "--seed", "0")
+    stopped(commands, words, signal.SIGTERM)
+    set_to(-48)
+    assert commands.run(words) == Ended(0, "")
+    assert content_hash(place / "model" / "weights.safetensors") == weights["0"]
+    assert [path.name for path in place.iterdir()] == ["model"]  # no state, no lock
+    words = prepare(store)
+    words[words.index("-o") + 1] = str(place / "made.h5")
+    timers = [threading.Timer(k / 5, set_to, (-48 - k,)) for k in (1, 2, 3)]
+    for timer in timers:
+        timer.start()
+    assert commands.run(words) == Ended(0, "")
+    for timer in timers:
+        timer.join()
+    assert (place / "made.h5").read_bytes() == store.read_bytes()
 
 
 def test_what_was_prepared_is_known_by_its_content_and_not_by_its_times(commands: ForkedCommands, store: Path) -> None:

@@ -7,12 +7,14 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app, main
+from biopercept.files import temporary_prefix
 
 COMMAND = f"{shlex.quote(sys.executable)} -m biopercept.cli"
 SECONDS = 240
@@ -122,18 +124,75 @@ def test_a_full_terminal_is_a_write_that_failed(study: Path) -> None:
     assert shell(f"{INSPECT} > /dev/full", study.parent).returncode == 74
 
 
+@pytest.mark.parametrize("mask", [0o077, 0o022], ids=oct)
+def test_modes_of_what_is_written_are_those_that_the_user_wants(mask: int, study: Path) -> None:
+    place = study.parent / "results"
+    tiny = [f"training.{one}" for one in ("n_epochs=1", "batch_size=4")] + [
+        f"model.{one}=1" for one in ("n_latents", "n_heads", "n_layers")
+    ]
+    before = os.umask(mask)
+    try:
+        for words in (
+            ["prepare", study, "-o", place / "made.h5"],
+            ["train", place / "made.h5", "-o", place / "model", *(w for one in tiny for w in ("--set", one))],
+            ["predict", place / "model", study / "S0.csv", "-o", place / "predictions"],
+            ["quality", study / "S0.csv", "-o", place / "quality"],
+        ):
+            result = CliRunner().invoke(build_app(), [*map(str, words), "-q"])
+            assert result.exit_code == 0, (words, result.output, result.exception)
+    finally:
+        os.umask(before)
+    modes = {str(path.relative_to(place)): path.stat().st_mode & 0o777 for path in [place, *place.rglob("*")]}
+    assert {name: mode for name, mode in modes.items() if mode & mask} == {}
+    files = {mode for name, mode in modes.items() if (place / name).is_file()}
+    assert files == {0o666 & ~mask}, modes
+
+
+def test_samples_that_a_killed_process_unpacked_do_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    unpack = "import tempfile; from biopercept.files import temporary_prefix as p; print(tempfile.mkdtemp(prefix=p()))"
+    killed = subprocess.run(
+        [sys.executable, "-c", f"{unpack}; import os; os._exit(9)"],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    left, mine = Path(killed.stdout.strip()), Path(tempfile.mkdtemp(prefix=temporary_prefix()))
+    (left / "samples.fif").write_bytes(b"x")
+    with pytest.raises(SystemExit):
+        main(["models"])
+    assert capsys.readouterr().out
+    assert (left.exists(), mine.exists()) == (False, True)
+
+
 @pytest.mark.parametrize("n_letters", [300, 5000])
-def test_names_that_are_too_long_are_a_sentence(n_letters: int, study: Path) -> None:
-    name = str(study.parent / ("x" * n_letters))
+def test_names_that_are_too_long_are_a_sentence(
+    n_letters: int, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, file, out = str(study.parent / ("x" * n_letters)), str(study / "S0.csv"), str(study.parent / "out")
+    read = ["inspect", "check", "prepare", "features", "quality", "view", "deidentify", "report", "audit", "train"]
+    read += ["pretrain", "cross-validate", "tune", "learning-curve", "personalise", "score-generation", "compare"]
+    without = {"inspect", "check", "view", "report"}
     for words, codes in (
-        (["inspect", f"{name}.csv"], (1, 2)),
-        (["check", name], (2,)),
-        (["prepare", str(study), "-o", f"{name}.h5"], (2, 74)),
-        (["features", str(study / "S0.csv"), "--whole", "-o", name], (2, 74)),
+        *(([command, name, *([] if command in without else ["-o", out])], (1, 2)) for command in read),
+        *(([command, name, file, "-o", out], (2,)) for command in ("predict", "explain", "reconstruct", "evaluate")),
+        *(([command, "stress-wrist", name, "-o", out], (1, 2)) for command in ("predict", "explain", "evaluate")),
+        *(([command, "stress-wrist", file, "-o", name], (2, 74)) for command in ("predict", "explain", "evaluate")),
+        *((["prepare", str(study), *more], (2, 74)) for more in (["-o", f"{name}.h5"], ["-o", out, "-c", name])),
+        *(([command, file, "-o", name], (2, 74)) for command in ("features", "quality")),
+        (["view", file, "--html", f"{name}.html"], (2, 74)),
+        (["init", name, file], (2, 74)),
+        (["init", out, name], (2,)),
+        (["import", "wesad", name, "-o", out], (2,)),
+        (["demo", "-o", name], (2, 74)),
     ):
         with pytest.raises(SystemExit) as left:
             main(words)
-        assert left.value.code in codes, words
+        said = capsys.readouterr().err
+        assert left.value.code in codes and "of ours" not in said and said.strip(), (words[0], left.value.code, said)
     recordings = study / "recordings.tsv"
     recordings.write_text(recordings.read_text().replace("S1.csv", f"{'x' * n_letters}.csv"))
     result = CliRunner().invoke(build_app(), ["check", str(study)])

@@ -24,7 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from biopercept.errors import RecordingError
-from biopercept.files import is_file
+from biopercept.files import is_file, temporary_prefix
 from biopercept.loaders.archives import unpacked
 from biopercept.loaders.readers.mne_raws import OpenedRaw, quiet_mne, recording_of
 from biopercept.loaders.recognition import SignalOverride
@@ -92,7 +92,7 @@ def _unpacked(path: Path) -> Path:
     Raises RecordingError where it is damaged, or holds more than a recording of this size does.
     """
     limit = min(LARGEST_UNPACKED, max(LARGEST_RATIO * path.stat().st_size, 1 << 26))
-    file = Path(tempfile.mkdtemp(prefix="biopercept-")) / path.name[: -len(".gz")]
+    file = Path(tempfile.mkdtemp(prefix=temporary_prefix())) / path.name[: -len(".gz")]
     too_large = f"unpacks to more than {limit >> 20} MB, which no recording of this size does; unpack it yourself"
     try:
         with file.open("wb") as plain:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError, library_words, listed
-from biopercept.files import visible_members
+from biopercept.files import temporary_prefix, visible_members
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import FAR_SECONDS
 from biopercept.loaders.readers.wfdb_annotators import wfdb_beats, wfdb_words
@@ -245,7 +245,7 @@ def _with_length(header: WfdbHeader, n_frames: int) -> Iterator[Path]:
     if header.has_length:
         yield header.path
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         place = Path(folder)
         lines = header_lines(header.path.with_name(f"{header.name}.hea"))
         name, n_signals, *rest = lines[0].split()
