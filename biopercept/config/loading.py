@@ -127,12 +127,13 @@ def load_config(
         _apply_override(override, sections, faults, "override")
     if prepared is not None:
         _take_prepared(prepared, sections, faults)
+    is_misspelt = bool(faults)
     try:
         config = _build(sections, faults)
     except SettingsError as fault:
         sound = _without_faulty(before, sections)
         _refuse_faulty_unread(sections, purposes, sound, str(fault))
-        if not _free_unread_heads(sections, purposes, sound):
+        if is_misspelt or not _free_unread_heads(sections, purposes, sound):
             raise
         config = _build(sections, [])
     if not config.tokens.features and _drop_planned_linear(sections, config):
