@@ -412,18 +412,19 @@ def refuse_inputs(
 _SIGNATURE = re.compile(rb"<!-- made by biopercept (?P<what>[0-9a-f]{12}) (?P<content>[0-9a-f]{64}) -->\n\Z")
 
 
-def signed_page(page: str, what: str, source: Path) -> str:
+def signed_page(page: str, what: str, source: Path, target: Path) -> str:
     """Return a page with a last line that tells it again: ``what`` it shows of which source, and that none changed it.
 
-    No path can be read from it.
+    No path can be read from it; where source and target lie to each other is all that it depends on.
     """
     body = page if page.endswith("\n") else f"{page}\n"
     content = hashlib.sha256(body.encode("utf-8")).hexdigest()
-    return f"{body}<!-- made by biopercept {_page_digest(what, source)} {content} -->\n"
+    return f"{body}<!-- made by biopercept {_page_digest(what, source, target)} {content} -->\n"
 
 
-def _page_digest(what: str, source: Path) -> str:
-    return hashlib.sha256(f"{MACHINE}\0{what}\0{source.resolve()}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+def _page_digest(what: str, source: Path, target: Path) -> str:
+    place = os.path.relpath(source.resolve(), target.resolve().parent)
+    return hashlib.sha256(f"{MACHINE}\0{what}\0{place}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _is_signed_page(target: Path, what: str, source: Path) -> bool:
@@ -433,7 +434,7 @@ def _is_signed_page(target: Path, what: str, source: Path) -> bool:
     except OSError:
         return False
     line = _SIGNATURE.search(content)
-    if line is None or line["what"].decode() != _page_digest(what, source):
+    if line is None or line["what"].decode() != _page_digest(what, source, target):
         return False
     return hashlib.sha256(content[: line.start()]).hexdigest() == line["content"].decode()
 

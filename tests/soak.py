@@ -79,7 +79,7 @@ COMMANDS = (
     Command("features", "features", "features {base}/study -q", "--subjects S01"),
     Command("audit", "audit", "audit {base}/made.h5 -q"),
     Command("report", "report.html", "report {base}/predictions -q", "--title Other"),
-    Command("quality", "quality", "quality {base}/study -q", "--subjects S01"),
+    Command("quality", "quality", "quality {base}/study -q"),
     Command("evaluate", "external", "evaluate {base}/model {base}/study --allow-seen --device cpu -q"),
     Command("explain", "explained", "explain {base}/model {base}/study --subjects S01 --device cpu -q"),
     Command("personalise", "personal", f"personalise {{base}}/made.h5 --seeds 1 --folds 2 {_SHORT}"),

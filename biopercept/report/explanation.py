@@ -56,7 +56,7 @@ def write_page(result: Explanation, folder: Path) -> Path:
     head = Head(folder.resolve().name, summary)
     warnings = [ReportWarning(False, words) for words in result.warnings]
     page = page_of(head, explanation_sections(result), warnings)
-    write_text(path, signed_page(page, PAGE_KIND, folder))
+    write_text(path, signed_page(page, PAGE_KIND, folder, path))
     return path
 
 

@@ -91,7 +91,7 @@ def write_report(folder: Path, output: Path | None = None, *, title: str = "", b
     explained = [path for path in beside if (path / Explanation.FILE).is_file()]
     results = replace(results, explanations=(*results.explanations, *map(_explanation, explained)))
     files = study_files(folder, [path for path in beside if path not in explained])
-    write_text(target, signed_page(render(results, title, files), PAGE_KIND, folder))
+    write_text(target, signed_page(render(results, title, files), PAGE_KIND, folder, target))
     return target
 
 

@@ -75,7 +75,7 @@ def write_page(
     with pyramids_of(regular, place) as pyramids:
         page = page_of(timeline, dict(pyramids))
     if made_from is not None:
-        page = signed_page(page, *made_from)
+        page = signed_page(page, *made_from, target)
     write_text(target, page)
     return len(page.encode("utf-8"))
 
