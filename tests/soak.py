@@ -241,7 +241,8 @@ class Soak:
             return Outcome(case.name, "unbroken", ended.code, ended.words[-300:])
         differing = sorted({name for name, _ in {*left.items()} ^ {*wanted.items()}})
         how = "lost" if again.code else "wrong"
-        return Outcome(case.name, how, ended.code, f"then {again.code} ({again.words[-200:]}); differ: {differing}")
+        words = f"then {again.code} ({again.words[-200:].strip()}); differ: {differing}"
+        return Outcome(case.name, how, ended.code, words.replace(f"{self._place}/", ""))  # no path of this machine
 
     def _begin(self, command: Command, *, is_over: bool) -> None:
         _clear(self._place)
