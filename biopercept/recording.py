@@ -358,6 +358,13 @@ def relabelled(intervals: Iterable[Interval], corrections: Iterable[Correction])
     )
 
 
+def contradicted(new: Correction, earlier: Iterable[Correction]) -> Correction | None:
+    """Return the first earlier correction that gives some of the same stretch another label; None where none does."""
+    begin, end = new.span
+    of_labels = (one for one in earlier if new.kind == one.kind == LABEL and one.label != new.label)
+    return next((one for one in of_labels if one.span[0] < end and begin < one.span[1]), None)
+
+
 @dataclass(frozen=True)
 class Alignment:
     """How another clock is turned into the reference's: ``reference = offset_seconds + (1 + drift) * other``.

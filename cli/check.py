@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from biopercept.errors import counted
+
 from . import options
 from .terminal import print_json, print_text, safe_text
 
@@ -156,8 +158,8 @@ def _report(study: Study | None) -> dict[str, Any]:
 def _print(study: Path, faults: list[str], report: dict[str, Any], plan: SettingsPlan | None) -> None:
     if report:
         print_text(
-            f"{safe_text(report['name'])}: {report['n_subjects']} subjects, {report['n_recordings']} recordings, "
-            f"{report['n_files']} files"
+            f"{safe_text(report['name'])}: {counted(report['n_subjects'], 'subject')}, "
+            f"{counted(report['n_recordings'], 'recording')}, {counted(report['n_files'], 'file')}"
         )
         if report["n_corrected"]:
             print_text(f"corrected by hand: {report['n_corrected']} recording{'s' * (report['n_corrected'] > 1)}")

@@ -171,11 +171,27 @@ def _wanted(edits: Edits) -> list[Correction]:
     channels = () if edits.channel is None else (edits.channel,)
     wanted = [Correction(BAD, *_stretch(text), channels) for text in edits.bad or ()]
     wanted += [Correction(CHANNEL_BAD, channels=(name,)) for name in edits.bad_channel or ()]
-    wanted += [_label(text) for text in edits.label or ()]
+    wanted += _labels(edits.label or ())
     wanted += [Correction(POLARITY, channels=(name,)) for name in edits.polarity or ()]
     for kind, times in ((BEAT_REMOVED, edits.remove_beat), (BEAT_ADDED, edits.add_beat)):
         wanted += [Correction(kind, time, 0.0, channels) for time in times or ()]
     return wanted
+
+
+def _labels(texts: Sequence[str]) -> list[Correction]:
+    """Return the labels of options; two that contradict each other are refused, as their order is nobody's wish."""
+    from biopercept.recording import contradicted
+
+    labels: list[Correction] = []
+    for text in texts:
+        label = _label(text)
+        if (other := contradicted(label, labels)) is not None:
+            raise SettingsError(
+                f"--label {texts[labels.index(other)]} and --label {text} say two things of one stretch; give the one "
+                "that holds, or one command after the other: the later goes before the earlier"
+            )
+        labels.append(label)
+    return labels
 
 
 def _label(text: str) -> Correction:

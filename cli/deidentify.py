@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biopercept.errors import BioperceptError, RecordingError
+from biopercept.errors import BioperceptError, RecordingError, counted
 
 from . import options
 from .claims import claim
@@ -77,7 +77,10 @@ def deidentify(
     if kept.keep and not sum(one.n_annotations_kept for one in removed.values()):
         say("warning: no annotation is like what --keep names, and none is kept", quiet=run.quiet)
     if is_folder and (n_others := _n_others(source)):
-        say(f"{n_others} other files of the folder are not copied", quiet=run.quiet)
+        say(
+            f"{counted(n_others, 'other file of the folder is', 'other files of the folder are')} not copied",
+            quiet=run.quiet,
+        )
     say(f"written: {output}", quiet=run.quiet)
     if n_failed:
         raise typer.Exit(1)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from biopercept.errors import counted
+
 from . import options
 from .claims import claim, nothing_done
 from .terminal import print_result, recording_progress
@@ -82,7 +84,7 @@ def explain(
         def on_recording(done: ExplainedOne) -> None:
             nonlocal n_done
             n_done += not done.failure
-            show(done.title, done.n_recordings, f"{done.n_windows} windows", done.failure)
+            show(done.title, done.n_recordings, f"{counted(done.n_windows, 'window')}", done.failure)
 
         result = explain_files(request, output, on_recording=on_recording)
     if not n_done and not run.as_json:  # a page of nothing

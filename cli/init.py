@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
-from .terminal import print_json, print_text, safe_text, say
+from .terminal import print_json, print_text, progress, safe_text, say
 
 if TYPE_CHECKING:
     from biopercept.studies.beginning import Beginning
@@ -41,11 +41,12 @@ def init(
     """Begin a study from a folder of files: write study.yaml, participants.tsv and recordings.tsv by their names.
 
     Recordings stay where they are. Nothing that exists is written over. What file names cannot say, such as labels of
-    parts of a recording, stands in study.yaml as comments.
+    parts of a recording, stands in study.yaml as comments. Files that cannot be read are named and get no row; then
+    the exit code is 1.
 
     Example: biopercept init my-study recordings/ --pattern 'S{participant}_{condition}.csv'
     """
-    from biopercept.errors import StudyError
+    from biopercept.errors import StudyError, counted
     from biopercept.files import is_folder, refuse_ending
     from biopercept.loaders.folders import recordings_in
     from biopercept.prepare.sources import recording_paths
@@ -71,7 +72,8 @@ def init(
     notes = [f"{path.name} is not called as the pattern says, and is left out" for path in begun.others[:_SHOWN]]
     suffixes = {file.path.suffix.lower() for file in begun.files}
     alike = [path for path in unread if path.suffix.lower() in suffixes]
-    notes += [f"{path.name} is left out: it is no recording that can be read (empty?)" for path in alike[:_SHOWN]]
+    failures = {path: f"{path.name}: it is no recording that can be read (empty?)" for path in alike}
+    begun = _readable(begun, failures, quiet=run.quiet)
     if len(begun.others) > _SHOWN:
         notes.append(f"{len(begun.others) - _SHOWN} more files are left out for their names")
     unknown, of_first = _unknown_channels(begun)
@@ -91,10 +93,11 @@ def init(
                 "conditions": dict(begun.conditions),
                 "written": [str(path) for path in written],
                 "notes": [*notes, *of_first],
+                "failed": [{"path": str(path), "reason": reason} for path, reason in failures.items()],
                 "faults": list(faults),
             }
         )
-        return
+        raise typer.Exit(1 if failures else 0)
     _print(begun, is_guessed=pattern is None)
     for note in (*notes, *of_first):
         say(f"note: {note}", quiet=run.quiet)
@@ -102,11 +105,42 @@ def init(
         say(f"to mend: {fault}", quiet=run.quiet)
     print_text(f"written: {', '.join(str(path) for path in written)}")
     say(f"next: look through them, then 'biopercept check {folder}'", quiet=run.quiet)
+    if failures:
+        say(
+            f"exit code 1: {counted(len(failures), 'file')} could not be read (named above) and stand in no table; "
+            "mend what you need and add its row to recordings.tsv, or begin again in another folder"
+        )
+        raise typer.Exit(1)
+
+
+def _readable(begun: Beginning, failures: dict[Path, str], *, quiet: bool) -> Beginning:
+    """Return what begins a study without the files that cannot be read, which are said and put to ``failures``.
+
+    Raises RecordingError where no file is left.
+    """
+    from biopercept.errors import RecordingError
+    from biopercept.planning.headers import why_unreadable
+
+    files = []
+    with progress(quiet=quiet) as bar:
+        line = bar.add_task("headers of files", total=len(begun.files))
+        for file in begun.files:
+            if reason := why_unreadable(file.path):
+                failures[file.path] = reason
+            else:
+                files.append(file)
+            bar.advance(line)
+    if not files:
+        first = next(iter(failures.values()))
+        raise RecordingError(f"nothing is written: no file can be read ({len(failures)} in all), first {first}")
+    for reason in failures.values():
+        say(reason)
+    return replace(begun, files=tuple(files))
 
 
 def _refuse_swapped(folder: Path, paths: list[Path]) -> None:
     """Refuse recordings that stand where the study's folder does. Raises StudyError with the order that is right."""
-    from biopercept.errors import BioperceptError, StudyError
+    from biopercept.errors import BioperceptError, StudyError, counted
     from biopercept.loaders.folders import recordings_in
 
     new = [path for path in paths if not path.exists() and not any(letter in str(path) for letter in "*?[")]
@@ -119,7 +153,7 @@ def _refuse_swapped(folder: Path, paths: list[Path]) -> None:
         n = len(recordings_in(folder).paths)
     except BioperceptError:
         return
-    raise StudyError(f"{new[0]} is not there, and {folder} holds {n} recordings; {right}")
+    raise StudyError(f"{new[0]} is not there, and {folder} holds {counted(n, 'recording')}; {right}")
 
 
 def _refuse_other(path: Path) -> None:
@@ -138,13 +172,16 @@ def _refuse_other(path: Path) -> None:
 
 
 def _print(begun: Beginning, *, is_guessed: bool) -> None:
+    from biopercept.errors import counted
+
     guess = "  (guessed: check it, or give another with --pattern)" if is_guessed else ""
     print_text(f"pattern: {safe_text(begun.pattern)}{guess}")
     n_people, n_files = len(begun.participants), len(begun.files)
-    print_text(f"{n_people} participants, {begun.n_recordings} recordings, {n_files} files")
+    counts = (counted(n_people, "participant"), counted(begun.n_recordings, "recording"), counted(n_files, "file"))
+    print_text(", ".join(counts))
     if begun.conditions:
-        counts = ", ".join(f"{name} {count}" for name, count in begun.conditions.items())
-        print_text(safe_text(f"conditions: {counts}"))
+        of_each = ", ".join(f"{name} {count}" for name, count in begun.conditions.items())
+        print_text(safe_text(f"conditions: {of_each}"))
     for file in begun.files[:_SHOWN]:
         parts = {"participant": file.participant, "session": file.session, "recording": file.recording}
         words = ", ".join(f"{name} {value}" for name, value in parts.items() if value)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from biopercept.errors import counted
+
 from . import options
 from .claims import claim, nothing_done
 from .terminal import print_json, recording_progress, say
@@ -74,7 +76,10 @@ def predict(
     for warning in written.warnings if written.n_recordings else ():
         say(f"warning: {warning}", quiet=run.quiet)
     if n_abstained:
-        say(f"{n_abstained} predictions were withheld, see the column reason", quiet=run.quiet)
+        say(
+            f"{counted(n_abstained, 'prediction was', 'predictions were')} withheld, see the column reason",
+            quiet=run.quiet,
+        )
     if run.as_json:
         n_done, n_failed = written.n_recordings, len(written.failures)
         counts = {"n_recordings": n_done, "n_failed": n_failed, "n_abstained": n_abstained}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from biopercept.errors import counted
+
 from . import options, work_sharing
 from .terminal import print_json, print_text, progress, safe_text, say
 
@@ -126,7 +128,7 @@ def _line(row: LogRow) -> str:
     if row.status == "failed":
         return f"failed: {row.message}"
     windows = f"{row.windows_labelled} labelled and {row.windows_grid} grid windows"
-    return f"{row.title}: {windows}, {len(row.signals)} signals, {row.seconds:.1f} s"
+    return f"{row.title}: {windows}, {counted(len(row.signals), 'signal')}, {row.seconds:.1f} s"
 
 
 def _document(summary: PrepareSummary) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def _left_out(summary: PrepareSummary) -> dict[str, int]:
 
 def _print(summary: PrepareSummary) -> None:
     counts = ", ".join(f"{summary.count(status)} {status}" for status in ("prepared", "reused", "failed"))
-    print_text(f"{len(summary.rows)} recordings: {counts}; {summary.seconds:.1f} s")
+    print_text(f"{counted(len(summary.rows), 'recording')}: {counts}; {summary.seconds:.1f} s")
     for reason, n in _left_out(summary).items():
         unit = "" if reason.startswith(("interval", "recording", "window")) else " windows"
         print_text(safe_text(f"left out: {reason}: {n}{unit}"))

@@ -37,12 +37,13 @@ def pretrain(
     """
     from biopercept.config.settings import Purpose
     from biopercept.files import refuse_existing
-    from biopercept.results.plan import SettingsPlan, write_plan
+    from biopercept.results.reading import document_of
     from biopercept.training.pretraining import StoresRequest, pretrain_on_stores
 
     refuse_existing(output, overwrite=run.overwrite)
     named = {"pretraining.objective": pretext.objective}
     settings = preset.of_store(stores, named, purposes=[people.of(Purpose("pretrain"))], quiet=run.quiet)
+    plan = getattr(settings, "plan", None)
     request = StoresRequest(
         stores=tuple(stores),
         fit=settings.fit(pretext.start_from, is_pretrained=True),
@@ -51,12 +52,12 @@ def pretrain(
         excluded=people.excluded,
         seed=run.seed,
         device=run.device,
+        plan=None if plan is None else document_of(plan),
     )
     with epoch_progress("pretraining", settings.pretraining.n_epochs, quiet=run.quiet, verbose=run.verbose) as show:
         done = pretrain_on_stores(request, output, on_epoch=show)
     if not done.is_written:
         return
-    write_plan(output / SettingsPlan.FILE, getattr(settings, "plan", None))
     if run.as_json:
         print_json({"model": str(output), "studies": list(done.studies), "loss": done.history[-1][1]})
     else:

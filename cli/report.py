@@ -52,7 +52,8 @@ def report(
     Example: biopercept report scores
     """
     from biopercept.files import refuse_other_than_page
-    from biopercept.report.page import PAGE_KIND, write_report
+    from biopercept.report.layout import PAGE_KIND
+    from biopercept.report.page import write_report
 
     target = folder / "report.html" if output is None else output
     refuse_other_than_page(target, overwrite=overwrite, what=PAGE_KIND, source=folder)

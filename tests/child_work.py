@@ -114,6 +114,15 @@ dying_later, hanging_later, eating_later, buggy_later = (
 )
 
 
+_N_COUNTED: list[None] = []
+
+
+def counted() -> tuple[Recording, int]:
+    """Return a recording, and how often this process was asked for it."""
+    _N_COUNTED.append(None)
+    return recording(), len(_N_COUNTED)
+
+
 def process() -> tuple[Recording, int]:
     return Recording("S1", "", "r1", ()), os.getpid()
 

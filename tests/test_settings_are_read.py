@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from biopercept.baselines.catalogue import MODELS, NETWORKS
 from biopercept.cli.main import build_app
 from biopercept.config.loading import load_config
 from biopercept.config.settings import PREPARED, READERS, Config, Purpose, unread_sentence
@@ -189,3 +190,28 @@ def test_a_pretraining_setting_is_read_where_pretraining_is_meant_by_its_whole_n
     assert not Purpose("train").reads_no_labels
     condition = READERS["pretraining.n_epochs"][0][1][0]
     assert [name for name in ("train", "pretrain", "tune") if condition.holds(Purpose(name), Config())] == ["pretrain"]
+
+
+@pytest.mark.parametrize("model", [*MODELS, "ridge"])
+def test_a_wrong_value_of_what_a_model_does_not_read_is_refused_because_it_is_not_read(model: str) -> None:
+    purpose = Purpose("cross-validate", model)
+    unread = [name for name in SETTINGS if unread_sentence(name, [purpose], Config())]
+    unread = [name for name in unread if name.startswith(("model.", "training."))]
+    assert (model in NETWORKS) != ("model.width" in unread)
+    for name in unread if model in ("logistic", "ridge", "lstm") else unread[:2]:
+        value = {"model.width": "2", "training.task_weights": "1", "training.precision": "words"}.get(name, "-1")
+        with pytest.raises(SettingsError) as caught:
+            load_config(overrides=[f"{name}={value}"], purposes=[purpose])
+        assert str(caught.value) == f"--set {name}={value}: {unread_sentence(name, [purpose], Config())}"
+
+
+def test_a_network_without_attention_takes_a_width_that_no_heads_divide() -> None:
+    for model in NETWORKS:
+        purpose = Purpose("cross-validate", model)
+        if unread_sentence("model.n_heads", [purpose], Config()):
+            assert load_config(overrides=["model.width=6"], purposes=[purpose]).model.width == 6
+        else:
+            with pytest.raises(SettingsError, match=r"model\.n_heads is 4; it must divide model\.width \(6\)"):
+                load_config(overrides=["model.width=6"], purposes=[purpose])
+    with pytest.raises(SettingsError, match=r"model\.width is 0; it must be at least 1"):
+        load_config(overrides=["model.width=0"], purposes=[Purpose("cross-validate", "lstm")])

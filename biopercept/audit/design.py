@@ -15,6 +15,7 @@ from biopercept.audit.data import AuditData, ProbeScore, accuracy
 from biopercept.baselines.features import fit_trees
 from biopercept.data.duplicates import blocks_of, shared_pairs
 from biopercept.data.normalisation import PER_RECORDING_MODES
+from biopercept.errors import counted
 from biopercept.report.text import count, listed, score, shown
 from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped, Verdict
 from biopercept.store.prepared import StoredSignal, WindowedRecording
@@ -107,7 +108,8 @@ def fixed_order(data: AuditData) -> Finding | Skipped:
     if len(orders) < _LEAST_SUBJECTS:
         return Skipped(
             probe="label-order",
-            reason=f"{len(orders)} subjects have several labels in a known order; at least 5 are needed",
+            reason=f"{counted(len(orders), 'subject has several', 'subjects have several')}"
+            f" labels in a known order; at least 5 are needed",
         )
     (order, n_same), n = Counter(orders.values()).most_common(1)[0], len(orders)
     interval = binomtest(n_same, n).proportion_ci(0.95, method="wilson")
@@ -166,7 +168,11 @@ def _spread_of(data: AuditData, name: str, of_subjects: ProbeScore) -> Finding |
     probe, settings = f"spread-of-{name}", data.settings
     values = np.array(list(of_subjects.per_subject.values()))
     if len(values) < _LEAST_SUBJECTS:
-        return Skipped(probe=probe, reason=f"{len(values)} subjects have a score of their own; at least 5 are needed")
+        return Skipped(
+            probe=probe,
+            reason=f"{counted(len(values), 'subject has', 'subjects have')}"
+            f" a score of their own; at least 5 are needed",
+        )
     sd = float(values.std(ddof=1))
     is_better = of_subjects.ci95[0] > of_subjects.chance
     n_reversed = int(np.sum(values < of_subjects.chance - 0.2))

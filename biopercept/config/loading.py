@@ -122,6 +122,7 @@ def load_config(
             sections.setdefault(name, {}).update(section)
     for override in assumed:
         _apply_override(override, sections, faults, "preset")
+    before = {name: dict(section) for name, section in sections.items()}
     for override in overrides:
         _apply_override(override, sections, faults, "override")
     if prepared is not None:
@@ -129,8 +130,11 @@ def load_config(
     try:
         config = _build(sections, faults)
     except SettingsError as fault:
-        _refuse_never_read(sections, purposes, str(fault))
-        raise
+        sound = _without_faulty(before, sections)
+        _refuse_faulty_unread(sections, purposes, sound, str(fault))
+        if not _free_unread_heads(sections, purposes, sound):
+            raise
+        config = _build(sections, [])
     if not config.tokens.features and _drop_planned_linear(sections, config):
         config = _build(sections, faults)
     if purposes:
@@ -308,16 +312,41 @@ def _refuse_unread(sections: Mapping[str, _Section], purposes: Sequence[Purpose]
     _raise(faults)
 
 
-def _refuse_never_read(sections: Mapping[str, _Section], purposes: Sequence[Purpose], fault: str) -> None:
-    """Refuse what a command line sets wrongly and is never read there: that, and not its value, is the mistake."""
+def _without_faulty(before: Mapping[str, _Section], sections: Mapping[str, _Section]) -> Config:
+    """Return the settings without those values of the command line that cannot hold."""
+    chosen = {name: dict(section) for name, section in before.items()}
+    for section, values in sections.items():
+        for key, value in values.items():
+            if value.origin != "override":
+                continue
+            trial = {**chosen, section: {**chosen.get(section, {}), key: value}}
+            with contextlib.suppress(SettingsError):
+                _build(trial, [])
+                chosen = trial
+    try:
+        return _build(chosen, [])
+    except SettingsError:
+        return Config()
+
+
+def _refuse_faulty_unread(
+    sections: Mapping[str, _Section], purposes: Sequence[Purpose], sound: Config, fault: str
+) -> None:
+    """Refuse what a command line sets wrongly and is not read there: that, and not its value, is the mistake."""
     given = {f"{section}.{key}": one for section, values in sections.items() for key, one in values.items()}
-    names = [
-        name
-        for name, one in given.items()
-        if one.origin == "override" and name in fault and not may_read(name, purposes)
-    ]
+    wrong = [name for name, one in given.items() if one.origin == "override" and name in fault]
     if purposes:
-        _raise([f"{given[name].where}: {unread_sentence(name, purposes, Config())}" for name in names])
+        sentences = {name: unread_sentence(name, purposes, sound) for name in wrong}
+        _raise([f"{given[name].where}: {sentence}" for name, sentence in sentences.items() if sentence])
+
+
+def _free_unread_heads(sections: dict[str, _Section], purposes: Sequence[Purpose], sound: Config) -> bool:
+    """Let a model without attention heads have any width: their number becomes 1; say whether it was another."""
+    name, model = "model.n_heads", sections["model"]
+    if not purposes or str(model["n_heads"].given) == "1" or not unread_sentence(name, purposes, sound):
+        return False
+    model["n_heads"] = _Value(1, f"{name} is not read here")
+    return True
 
 
 def _tasks(store: Studies, purpose: Purpose) -> tuple[Task, ...]:

@@ -29,6 +29,7 @@ from biopercept.recording import (
     Interval,
     Recording,
     Signal,
+    contradicted,
     relabelled,
 )
 from biopercept.studies.labels import label_fault
@@ -262,9 +263,16 @@ def _is_of_beat(one: Correction) -> bool:
 
 
 def commands_of(corrections: Sequence[Correction], source: Source, who: str = "") -> Iterator[str]:
-    """Give the command lines of ``correct`` that write corrections; one for each channel that some are of."""
+    """Give the command lines of ``correct`` that write corrections; one for each channel that some are of.
+
+    A label that goes before another of these begins a command of its own.
+    """
     plain = [one for one in corrections if not one.channels or one.kind in (CHANNEL_BAD, POLARITY)]
-    groups = [("", plain)] if plain else []
+    groups: list[tuple[str, list[Correction]]] = []
+    for one in plain:
+        if not groups or contradicted(one, groups[-1][1]):
+            groups.append(("", []))
+        groups[-1][1].append(one)
     for name in dict.fromkeys(one.channels[0] for one in corrections if one not in plain):
         groups.append((name, [one for one in corrections if one not in plain and one.channels[0] == name]))
     for name, group in groups:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -211,13 +212,20 @@ class SessionReader:
         self._settings = PrepareSettings.from_plain_values(checkpoint.prepare)
         self._sessions: dict[tuple[str, str], list[PreparedRecording]] = {}
 
-    def read(self, source: Source) -> tuple[Recording, PreparedRecording, tuple[PreparedRecording, ...]]:
-        """Return a recording, as loaded and as prepared, and those of its session that were kept before it."""
+    def read(
+        self, source: Source, following: Source | None = None
+    ) -> tuple[Recording, PreparedRecording, tuple[PreparedRecording, ...]]:
+        """Return a recording, as loaded and as prepared, and those of its session that were kept before it.
+
+        ``following`` is the one that is read next: it is loaded while this one is worked with, where this is not long.
+        """
         recording = without_labels(source.load(), self._checkpoint.tasks)
         before = self._sessions.get((recording.subject, recording.session), [])
         prepared = replace(prepare_recording(recording, self._settings, advice=OF_A_MODEL), place=len(before))
         if prepared.duration_seconds > _LONG_SECONDS:
             end_reading()  # what it keeps of a day would stay there until the next recording
+        elif following is not None:
+            following.read_ahead()
         return recording, prepared, tuple(before)
 
     def keep(self, prepared: PreparedRecording) -> None:
@@ -234,11 +242,12 @@ class _Reader:
     ) -> None:
         self._checkpoint, self._engine, self._request = checkpoint, engine, request
         self._sessions = SessionReader(checkpoint)
+        self._following = dict(pairwise(sources))
         self._n_of_session = Counter(_session(source) for source in sources)
         self.warnings: dict[str, None] = {}
 
     def predict(self, source: Source) -> Predictions:
-        recording, prepared, before = self._sessions.read(source)
+        recording, prepared, before = self._sessions.read(source, self._following.get(source))
         truth = _truth(source, recording)
         self.warnings.update(dict.fromkeys(truth.lacking(task) for task in self._checkpoint.tasks))
         predictions = predict(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from biopercept.errors import counted
 from biopercept.recording import BAD, Correction, Interval
 
 MOST_ANNOTATIONS = 200_000
@@ -49,9 +50,11 @@ def placed_intervals(
             is_length = math.isfinite(duration) and duration > 0
             intervals.append(Interval(onset, duration if is_length else 0.0, label))
     if n_outside:
-        notes.append(f"{n_outside} annotations lie outside the recording and are left out")
+        lie = counted(n_outside, "annotation lies", "annotations lie")
+        notes.append(f"{lie} outside the recording and {'is' if n_outside == 1 else 'are'} left out")
     if n_unusable:
-        notes.append(f"{n_unusable} annotations without a time or a text are left out")
+        are = "is" if n_unusable == 1 else "are"
+        notes.append(f"{counted(n_unusable, 'annotation')} without a time or a text {are} left out")
     if n_over:
         notes.append(f"only the first {MOST_ANNOTATIONS} annotations are used")
     return tuple(sorted(intervals, key=lambda interval: interval.onset_seconds))

@@ -16,7 +16,7 @@ from biopercept.loaders.corrections import ENDING, with_corrections
 from biopercept.loaders.formats import format_of, format_without_suffix, formats_text
 from biopercept.loaders.glance import EDF_SUFFIXES, glance_at
 from biopercept.loaders.outputs import maker_of
-from biopercept.loaders.reading_process import read_apart
+from biopercept.loaders.reading_process import Reading, read_apart
 from biopercept.loaders.recognition import SignalOverride
 from biopercept.loaders.unread import known_but_unread
 from biopercept.recording import Recording
@@ -50,9 +50,20 @@ def load_recording(
     overrides : mapping or None
         What the study says about signals: fnmatch pattern of the channel label (in any case) -> SignalOverride.
     """
+    return read_apart(reading_of(path, subject=subject, session=session, name=name, overrides=overrides))
+
+
+def reading_of(
+    path: Path,
+    *,
+    subject: str = "",
+    session: str = "",
+    name: str = "",
+    overrides: Mapping[str, SignalOverride] | None = None,
+) -> Reading[Recording]:
+    """Return how the recording at a path is read by :func:`load_recording`, which has the same parameters."""
     path = Path(path)
-    load = partial(_load_here, path, subject, session, name, overrides)
-    return read_apart(path.name or str(path), (path,), load)
+    return Reading(path.name or str(path), (path,), partial(_load_here, path, subject, session, name, overrides))
 
 
 def _load_here(

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from biopercept.errors import BioperceptError, RecordingError, SettingsError, fault_of_ours
 from biopercept.parallel import become_child, is_child, machine_memory, portable
@@ -52,19 +52,37 @@ _READERS = "biopercept.prepare.sources", "numpy.ma"
 """What reads recordings, and what numpy imports at its first median."""
 
 
-def read_apart(title: str, paths: Sequence[Path], load: Callable[[], Loaded]) -> Loaded:
-    """Return what ``load`` gives: a recording, or a tuple that begins with one; read apart where a process was opened.
+@dataclass(frozen=True, eq=False)
+class Reading(Generic[Loaded]):
+    """A recording that is to be read: what messages call it, its files, by whose size the limits are chosen, and how.
 
-    ``title`` is what messages call the recording, ``paths`` are its files, by whose size the limits are chosen. What
-    ``load`` is can be sent to another process.
+    ``load`` gives a recording, or a tuple that begins with one; it can be sent to another process.
+    """
+
+    title: str
+    paths: tuple[Path, ...]
+    load: Callable[[], Loaded]
+
+
+def read_apart(reading: Reading[Loaded]) -> Loaded:
+    """Return what a reading gives; read apart where a process was opened.
 
     Raises RecordingError where the recording cannot be read, or its process ended over it.
     """
     if _process is not None:
-        return _process.load(title, ReadingLimits.of(paths), load)
+        return _process.load(reading)
     if not is_child():
-        return load()
-    return _within(title, ReadingLimits.of(paths), load)
+        return reading.load()
+    return _within(reading.title, ReadingLimits.of(reading.paths), reading.load)
+
+
+def read_ahead(reading: Reading[Any]) -> None:
+    """Have a recording read while this process does something else, where a process was opened; read it next.
+
+    What is wrong with it is said when it is read.
+    """
+    if _process is not None:
+        _process.ask(reading)
 
 
 @contextmanager
@@ -252,6 +270,7 @@ class ReadingProcess:
         self._n_loaded = 0
         self._n_started = 0
         self._released: list[int] = []
+        self._ahead: _Requested | None = None
 
     def start(self) -> None:
         """Start the process, where it is not running."""
@@ -274,27 +293,57 @@ class ReadingProcess:
         with contextlib.suppress(OSError):  # it died already: the first recording says so
             self._pipes[1].send(sys.path)
 
-    def load(self, title: str, limits: ReadingLimits, load: Callable[[], Loaded]) -> Loaded:
-        """Return what ``load`` gives there; the samples of its recording are fetched when they are read.
+    def load(self, reading: Reading[Loaded]) -> Loaded:
+        """Return what a reading gives there; the samples of its recording are fetched when they are read.
 
         Raises RecordingError where the recording cannot be read, or the process ended over it.
         """
+        title, wanted, self._ahead = reading.title, self._ahead, None
+        if wanted is not None and wanted.load != _pickled(reading.load):
+            self._settle(wanted)  # another recording is to be read now
+            wanted = None
         try:
-            self.start()
+            wanted = wanted or _Requested(self._send_load(reading))
         except OSError as fault:  # too many files are open, or there is no room for a process
             why = fault.strerror or type(fault).__name__
             raise RecordingError(f"{title}: the process that reads recordings cannot be started ({why})") from fault
-        self._n_loaded += 1
-        released = tuple(self._released)
-        self._released.clear()
-        request = _Load(self._n_loaded, title, limits, load, released)
-        loaded = self._answer(request, title, limits)
+        self._settle(wanted)
+        if wanted.fault is not None:
+            raise wanted.fault
+        request, loaded = wanted.request, wanted.answer
         recording, *rest = loaded if isinstance(loaded, tuple) else (loaded,)
-        place = _Place(self, self._n_started, self._n_loaded, title, limits)
-        weakref.finalize(place, self._released.append, self._n_loaded)
+        place = _Place(self, self._n_started, request.number, title, request.limits)
+        weakref.finalize(place, self._released.append, request.number)
         signals = tuple(replace(s, reader=_Samples(place, n)) for n, s in enumerate(recording.signals))
         recording = replace(recording, signals=signals)
         return (recording, *rest) if isinstance(loaded, tuple) else recording  # type: ignore[return-value]
+
+    def ask(self, reading: Reading[Any]) -> None:
+        """Have a recording read that will be loaded next, without waiting for it."""
+        if self._ahead is None:
+            with contextlib.suppress(OSError, SettingsError):  # said when it is loaded
+                self._ahead = _Requested(self._send_load(reading), _pickled(reading.load))
+
+    def _send_load(self, reading: Reading[Any]) -> _Load:
+        """Send for a recording. Raises OSError where the process cannot be started."""
+        limits = ReadingLimits.of(reading.paths)
+        self.start()
+        self._n_loaded += 1
+        released = tuple(self._released)
+        self._released.clear()
+        request = _Load(self._n_loaded, reading.title, limits, reading.load, released)
+        self._send(request)
+        return request
+
+    def _settle(self, wanted: _Requested) -> None:
+        """Take the answer to what was asked for, where it was not taken, so that the next is for the next request."""
+        if wanted.is_answered:
+            return
+        wanted.is_answered = True
+        try:
+            wanted.answer = self._answer(wanted.request.title, wanted.request.limits)
+        except BioperceptError as fault:
+            wanted.fault = fault
 
     def samples(self, place: _Place, signal: int, span: tuple[int, int], rows: slice) -> FloatArray:
         """Return samples, from the first to before the last of a span, of a recording that was loaded there.
@@ -305,8 +354,10 @@ class ReadingProcess:
 
         if place.n_started != self._n_started or self._pipes is None:
             raise RecordingError(f"{place.title}: the process that it was read in has ended")
-        request = _Read(place.number, signal, span, rows)
-        shape, kind = self._answer(request, place.title, place.limits)
+        if self._ahead is not None:
+            self._settle(self._ahead)
+        self._send(_Read(place.number, signal, span, rows))
+        shape, kind = self._answer(place.title, place.limits)
         samples = np.empty(shape, dtype=kind)
         if samples.size:
             left = _bytes_of(samples)
@@ -317,12 +368,15 @@ class ReadingProcess:
                 raise self._lost(place.title, place.limits) from fault
         return samples
 
-    def _answer(self, request: _Load | _Read, title: str, limits: ReadingLimits) -> Any:
-        """Return what comes back for a request. Raises what it raised there."""
+    def _send(self, request: _Load | _Read) -> None:
+        assert self._pipes is not None
+        with contextlib.suppress(BrokenPipeError):  # said when the answer does not come
+            self._pipes[1].send(request)
+
+    def _answer(self, title: str, limits: ReadingLimits) -> Any:
+        """Return what comes back for the request that was sent. Raises what it raised there."""
         assert self._pipes is not None
         try:
-            with contextlib.suppress(BrokenPipeError):
-                self._pipes[1].send(request)
             self._import_meanwhile()
             if not self._pipes[0].poll(limits.seconds * _WAITING + _LATE_SECONDS):
                 raise self._stopped(title, limits)
@@ -366,7 +420,7 @@ class ReadingProcess:
 
     def close(self) -> None:
         """End the process now."""
-        child, pipes, self._child, self._pipes = self._child, self._pipes, None, None
+        child, pipes, self._child, self._pipes, self._ahead = self._child, self._pipes, None, None, None
         for pipe in pipes or ():
             pipe.close()
         if child is not None:
@@ -378,6 +432,23 @@ class ReadingProcess:
 
 
 _process: ReadingProcess | None = None
+
+
+@dataclass(eq=False)
+class _Requested:
+    """A recording that was asked for, how it is read as it was sent ahead, and the answer, where it was taken."""
+
+    request: _Load
+    load: bytes = b""
+    is_answered: bool = False
+    answer: Any = None
+    fault: BioperceptError | None = None
+
+
+def _pickled(load: Callable[[], Any]) -> bytes:
+    from multiprocessing.reduction import ForkingPickler  # as it is sent; compared, and never read
+
+    return bytes(ForkingPickler.dumps(load))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.errors import counted
 from biopercept.recording import FloatArray
 
 MOST_SAMPLES = 1 << 28
@@ -97,7 +98,9 @@ def fit_grid(times: FloatArray) -> TimeGrid | None:
     notes: list[str] = []
     rows = np.flatnonzero(np.isfinite(times))
     if len(rows) < len(times):
-        notes.append(f"{len(times) - len(rows)} rows have no readable time and are left out")
+        n_lost = len(times) - len(rows)
+        lost = counted(n_lost, "row has", "rows have")
+        notes.append(f"{lost} no readable time and {'is' if n_lost == 1 else 'are'} left out")
     known = rows
     n_back = int((np.diff(times[rows]) < 0).sum())
     is_passed_twice = _passed_twice(times[rows])
@@ -235,7 +238,10 @@ def _describe(
     notes: list[str], n_together: int, n_empty: int, n_samples: int, deviation: FloatArray, step: float
 ) -> None:
     if n_together:
-        notes.append(f"{n_together} rows have times that fall together; nothing says which is right, they are missing")
+        notes.append(
+            f"{counted(n_together, 'row has times that fall', 'rows have times that fall')}"
+            f" together; nothing says which is right, they are missing"
+        )
     if n_empty:
         notes.append(f"gaps: {n_empty} of {n_samples} samples ({n_empty * step:.1f} s) have no row and are missing")
     jitter = float(np.sqrt(np.mean(deviation**2))) / step

@@ -20,11 +20,12 @@ from biopercept.files import temporary_prefix
 from biopercept.loaders.folders import is_known
 from biopercept.loaders.formats import HEADER, TEXT, format_of
 from biopercept.loaders.glance import glance_at
+from biopercept.loaders.loading import load_recording
 from biopercept.loaders.sidecars import sidecars_of
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Recording, Signal
 from biopercept.studies.loading import Span, load_entry
-from biopercept.studies.structure import Entry, Study, StudyFile
+from biopercept.studies.structure import Entry, Study
 
 MOST_LOOKED_AT = 100
 """Recordings whose headers ``check`` reads; --recordings opens all."""
@@ -68,7 +69,7 @@ def header_of(study: Study, entry: Entry, *, is_opened: bool = False) -> Header 
 
 def _read(study: Study, entry: Entry, *, is_opened: bool = False) -> Header | None:
     study = replace(study, tasks={}, is_aligned=False)  # ratings and alignment read samples
-    kinds = [HEADER if is_opened else _told_by(file) for file in entry.files]
+    kinds = [HEADER if is_opened else _told_by(file.path) for file in entry.files]
     if not kinds or not all(kinds):
         return None
     if TEXT not in kinds:
@@ -109,6 +110,22 @@ def looked_at(study: Study) -> tuple[dict[int, Span], list[str]]:
     return spans, faults
 
 
+def why_unreadable(path: Path) -> str:
+    """Return why a file cannot be read, by its header or its first lines; empty where it can."""
+    try:
+        if _told_by(path) == TEXT:
+            with _first_lines(path) as (first, _):
+                load_recording(first)
+            return ""
+    except (BioperceptError, OSError, ValueError):
+        pass  # what is wrong with the first lines need not be wrong with the file
+    try:
+        load_recording(path)
+    except BioperceptError as fault:
+        return str(fault)
+    return ""
+
+
 def _fault_of(study: Study, entry: Entry) -> str:
     """Return why a recording cannot be loaded; empty where it can."""
     try:
@@ -118,12 +135,11 @@ def _fault_of(study: Study, entry: Entry) -> str:
     return ""
 
 
-def _told_by(file: StudyFile) -> str:
+def _told_by(path: Path) -> str:
     try:
-        is_folder = file.path.is_dir()
-        form = format_of(glance_at(file.path, is_folder=is_folder))
+        form = format_of(glance_at(path, is_folder=path.is_dir()))
     except (BioperceptError, OSError, ValueError):
-        return HEADER if file.path.with_name(f"{file.path.name}.hea").is_file() else ""
+        return HEADER if path.with_name(f"{path.name}.hea").is_file() else ""
     return "" if form is None else form.told_by
 
 

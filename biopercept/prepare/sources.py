@@ -14,8 +14,8 @@ from biopercept.errors import BioperceptError, RecordingError, SettingsError, fa
 from biopercept.files import is_folder
 from biopercept.loaders.corrections import with_labels_by_hand
 from biopercept.loaders.folders import recordings_in, without_parts
-from biopercept.loaders.loading import load_recording
-from biopercept.loaders.reading_process import read_apart
+from biopercept.loaders.loading import reading_of
+from biopercept.loaders.reading_process import Reading, read_ahead, read_apart
 from biopercept.loaders.recognition import SignalOverride, override_for
 from biopercept.parallel import ChildProcesses, Limits, Lost, Work
 from biopercept.prepare.alignment import load_aligned, load_placed_aligned
@@ -55,6 +55,13 @@ class Source:
             return recording_of(self.study, self.entry)
         return recording_at(self.path, self.subject, self.stated)
 
+    def read_ahead(self) -> None:
+        """Have the recording read while this process does something else; what is wrong is said when it is loaded."""
+        if self.study is not None and self.entry is not None:
+            read_ahead(_reading_of(self.study, self.entry))
+        else:
+            read_ahead(_reading_at(self.path, self.subject, self.stated))
+
 
 @dataclass(frozen=True)
 class Stated:
@@ -69,10 +76,10 @@ def recording_at(path: Path, subject: str = "", stated: Stated | None = None) ->
 
     Raises RecordingError where it cannot be read, or is the one of which something is ``stated`` of no channel.
     """
-    overrides = stated.overrides if stated is not None else None
-    recording = with_labels_by_hand(load_recording(path, subject=subject, name=subject, overrides=overrides))
+    recording = with_labels_by_hand(read_apart(_reading_at(path, subject, stated)))
     labels = [label for signal in recording.signals for label in (signal.name, *signal.channel_names)]
-    unmatched = [name for name in overrides or () if not any(override_for(label, {name: _ANY}) for label in labels)]
+    overrides = stated.overrides if stated is not None else {}
+    unmatched = [name for name in overrides if not any(override_for(label, {name: _ANY}) for label in labels)]
     if stated is None or not unmatched:
         return recording
     sentence = f"no channel is called {not_among(unmatched, dict.fromkeys(labels))}"
@@ -81,14 +88,22 @@ def recording_at(path: Path, subject: str = "", stated: Stated | None = None) ->
     return replace(recording, notes=(*recording.notes, sentence))
 
 
+def _reading_at(path: Path, subject: str, stated: Stated | None) -> Reading[Recording]:
+    return reading_of(path, subject=subject, name=subject, overrides=None if stated is None else stated.overrides)
+
+
 def recording_of(study: Study, entry: Entry) -> Recording:
     """Return a recording of a study as :func:`load_aligned` does, read apart where a process was opened."""
-    return read_apart(entry.title, _paths(entry), partial(load_aligned, _alone(study, entry), entry))
+    return read_apart(_reading_of(study, entry))
+
+
+def _reading_of(study: Study, entry: Entry) -> Reading[Recording]:
+    return Reading(entry.title, _paths(entry), partial(load_aligned, _alone(study, entry), entry))
 
 
 def placed_recording_of(study: Study, entry: Entry) -> tuple[Recording, tuple[PlacedFile, ...]]:
     """Return a recording of a study as :func:`load_placed_aligned` does, read apart where a process was opened."""
-    return read_apart(entry.title, _paths(entry), partial(load_placed_aligned, _alone(study, entry), entry))
+    return read_apart(Reading(entry.title, _paths(entry), partial(load_placed_aligned, _alone(study, entry), entry)))
 
 
 def _paths(entry: Entry) -> tuple[Path, ...]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biopercept.errors import recording_title
-from biopercept.files import write_text
+from biopercept.files import signed_page, write_text
 from biopercept.report.drawing import BLUE, FAINT, INK, RED, Drawing, draw, name_rows
-from biopercept.report.layout import Head, KeyNumber, ReportWarning, Section, page_of
+from biopercept.report.layout import PAGE_KIND, Head, KeyNumber, ReportWarning, Section, page_of
 from biopercept.report.text import Table, count, interval_text, listed, shortened, span, turned
 from biopercept.results.explanation import (
     ATTENTION,
@@ -55,7 +55,8 @@ def write_page(result: Explanation, folder: Path) -> Path:
     summary = f"{result.model}: {count(n, 'window')} of {count(len(result.recordings), 'recording')} explained"
     head = Head(folder.resolve().name, summary)
     warnings = [ReportWarning(False, words) for words in result.warnings]
-    write_text(path, page_of(head, explanation_sections(result), warnings))
+    page = page_of(head, explanation_sections(result), warnings)
+    write_text(path, signed_page(page, PAGE_KIND, folder))
     return path
 
 

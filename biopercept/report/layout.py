@@ -14,6 +14,9 @@ from biopercept.report.template import HERE, carried, environment, uplot_licence
 from biopercept.report.text import Table, count, shown
 from biopercept.version import __version__
 
+PAGE_KIND = "report"
+"""What a page of a folder of results is signed as, whichever command wrote it: ``report`` may replace it."""
+
 _STYLES = ((HERE, "report.css"), (HERE, "tables.css"))
 _SCRIPTS = ((HERE, "report.js"), (HERE, "tables.js"))
 _CURVE_STYLES = ((HERE, "uplot.min.css"),)

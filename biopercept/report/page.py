@@ -24,7 +24,7 @@ from biopercept.report.curves import (
 )
 from biopercept.report.drawing import Drawing
 from biopercept.report.explanation import explanation_sections
-from biopercept.report.layout import Head, PictureBudget, Section, page_of
+from biopercept.report.layout import PAGE_KIND, Head, PictureBudget, Section, page_of
 from biopercept.report.reconstruction import errors_section
 from biopercept.report.score_figures import (
     number_figure,
@@ -68,8 +68,6 @@ from biopercept.results.live import LiveFolder
 from biopercept.results.predictions import PredictionFolder, load_lines
 from biopercept.results.reading import ResultTable, read_result
 
-PAGE_KIND = "report"
-"""What a page of a folder of results is signed as."""
 _MOST_PICTURES = 2_400_000
 MOST_TIMELINES = 6
 """Timelines of new recordings that a page shows."""

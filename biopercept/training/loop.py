@@ -235,7 +235,7 @@ def _fitted(
                 loss = optimisation.step(partial(objective.loss, network, source, rows, noise))
                 if not math.isfinite(loss):
                     raise TrainingError(not_finite(inputs, rows, len(epochs.history) + 1, step))
-                average.update(network)
+                average.update()
                 total += loss
             state = average.state()
             score = _validation_loss(network, state, source, request.validation, objective)
@@ -409,15 +409,15 @@ class RunningMean:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay = decay
         self._seen = 0
-        self._mean = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+        weights = network.state_dict()  # looked up once: they are changed in place, and 300 names take 0.5 ms a step
+        self._mean = {name: torch.zeros_like(value) for name, value in weights.items()}
+        self._pair = [*self._mean.values()], [*weights.values()]
 
-    def update(self, network: nn.Module) -> None:
+    def update(self) -> None:
         """Take the network's present weights into the mean."""
         self._seen += 1
         with torch.no_grad():
-            state = network.state_dict()
-            names = list(state)
-            torch._foreach_lerp_([self._mean[n] for n in names], [state[n] for n in names], 1.0 - self._decay)
+            torch._foreach_lerp_(*self._pair, 1.0 - self._decay)
 
     def kept(self) -> dict[str, torch.Tensor]:
         """Return its state as arrays by name."""

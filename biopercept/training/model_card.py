@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from biopercept.errors import counted
 from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.checkpoint import Checkpoint, start_words, versions
@@ -88,7 +89,7 @@ def model_card(checkpoint: Checkpoint, words: CardWords = CardWords()) -> str:
         f"- fingerprint of the store: `{training['store']}`",
         *_start_sentence(training["start_from"]),
         *_calibration_sentence(checkpoint.calibration),
-        *_plan_lines(training.get("plan")),
+        *plan_lines(training.get("plan")),
         "",
         "## Scores",
         *_scores(training["scores"], checkpoint),
@@ -299,7 +300,7 @@ def _fallen_back(personal: dict[str, Any]) -> str:
     )
 
 
-def _plan_lines(plan: dict[str, Any] | None) -> list[str]:
+def plan_lines(plan: dict[str, Any] | None) -> list[str]:
     """Return the settings that followed from the data, a line each with its reason."""
     if plan is None:
         return []
@@ -319,7 +320,9 @@ def _start_sentence(start: dict[str, Any] | None) -> list[str]:
 def _calibration_sentence(calibration: Calibration | None) -> list[str]:
     if calibration is None:
         return ["", "## Calibration", "None: read a probability as a score, not as a chance."]
-    learnt = f"learnt from {calibration.source} ({len(calibration.subjects)} subjects, {calibration.n_windows} windows)"
+    learnt = f"learnt from {calibration.source} ("
+    f"{counted(len(calibration.subjects), 'subject')}"
+    f", {counted(calibration.n_windows, 'window')})"
     how = {
         "none": "Probabilities are not calibrated",
         "temperature": f"Probabilities are calibrated by temperature {calibration.temperature:.3f}",

@@ -42,7 +42,7 @@ from biopercept.data.batches import TokenSource, feature_groups, in_order, vocab
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
 from biopercept.data.windows import IntArray, grid_windows
-from biopercept.errors import CheckpointError, SettingsError, StudyError, TrainingError
+from biopercept.errors import CheckpointError, SettingsError, StudyError, TrainingError, counted
 from biopercept.files import only_writer
 from biopercept.model.biosignals import BiosignalPerceiver, PatchQueries, queries_of
 from biopercept.model.layers import initialise
@@ -66,6 +66,7 @@ from biopercept.training.checkpoint import (
 )
 from biopercept.training.engine import Engine, Group, engine_for, group_of, seed_for, seeded, threads
 from biopercept.training.loop import Optimisation, fewer_windows
+from biopercept.training.model_card import plan_lines
 from biopercept.training.objective import cell_weights, contrastive_loss, patch_loss
 from biopercept.training.resuming import KeptFit, kept_fit, random_states, resuming_until_written, set_random_states
 from biopercept.training.settings import ALIGNMENT, CONTRASTIVE, MASKED, FitSettings, PretrainingSettings
@@ -419,7 +420,8 @@ def joint_vocabulary(studies: Sequence[WindowInputs]) -> TokenVocabulary:
 class StoresRequest:
     """Stores to pretrain on, and how; ``fit.pretraining`` is set, ``fit.start_from`` may be.
 
-    Of whichever store only ``subjects`` are read (None: all), without those ``excluded``.
+    Of whichever store only ``subjects`` are read (None: all), without those ``excluded``. ``plan`` is the document that
+    says why the settings are what they are, where they follow from the data.
     """
 
     stores: tuple[Path, ...]
@@ -429,6 +431,7 @@ class StoresRequest:
     excluded: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
+    plan: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -498,7 +501,7 @@ def pretrain_on_stores(request: StoresRequest, output: Path, *, on_epoch: LossRe
         with resuming_until_written(output) if ranks.is_first else nullcontext():
             done = pretrain(pretraining)
             if ranks.is_first:
-                save_pretrained(done, pretraining, described, output, seed=request.seed, start=start)
+                save_pretrained(done, pretraining, Origin(described, request.seed, start, request.plan), output)
     return PretrainedStores(tuple(row["study"] for row in described), done.history, ranks.is_first)
 
 
@@ -515,26 +518,32 @@ def _wanted(
     return [tuple(r for r in store.recordings if r.subject in kept) for store in stores]
 
 
-def save_pretrained(
-    done: PretrainedNetwork,
-    request: PretrainingRequest,
-    studies: Sequence[dict[str, Any]],
-    folder: Path,
-    *,
-    seed: int,
-    start: StartingPoint | None = None,
-) -> None:
-    """Write a pretrained network as a model folder of kind ``pretrained``, for ``--start-from``.
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a pretrained network comes from, as its folder says it.
 
     Each of ``studies`` has ``study``, ``store`` (fingerprint), ``subjects``, ``n_windows``, ``prepare`` (settings) and
-    ``population`` (what scaled its inputs). ``seed`` is the user's; whom ``start`` has seen is handed on.
+    ``population`` (what scaled its inputs). ``seed`` is the user's; whom ``start`` has seen is handed on; ``plan`` is
+    the document that says why the settings are what they are, where they follow from the data.
+    """
+
+    studies: Sequence[dict[str, Any]]
+    seed: int
+    start: StartingPoint | None = None
+    plan: dict[str, Any] | None = None
+
+
+def save_pretrained(done: PretrainedNetwork, request: PretrainingRequest, origin: Origin, folder: Path) -> None:
+    """Write a pretrained network as a model folder of kind ``pretrained``, for ``--start-from``.
 
     Raises OutputError where a file cannot be written.
     """
-    names = ", ".join(f"{row['study']} ({len(row['subjects'])} subjects)" for row in studies)
+    studies, start = origin.studies, origin.start
+    names = ", ".join(f"{row['study']} ({counted(len(row['subjects']), 'subject')})" for row in studies)
     card = (
         f"# A network pretrained without labels ({request.settings.objective})\n\nIt predicts no task. "
         f"Its weights have seen signals of {names}: scores on these people are no scores on unseen people.\n"
+        + "".join(f"{line}\n" for line in plan_lines(origin.plan))
     )
     unknown = {"n_windows": None, "prepare": None, "population": None}
     seen = [] if start is None else [{**row, **unknown} for row in start.studies]
@@ -549,9 +558,11 @@ def save_pretrained(
         "pretraining": asdict(request.settings),
         "studies": [*studies, *seen],
         "start_from": None if start is None else start.described(done.network, (), request.tokens),
-        "seed": seed,
+        "seed": origin.seed,
         "history": [list(row) for row in done.history],
     }
+    if origin.plan is not None:
+        description["plan"] = origin.plan
     write_model_folder(folder, done.weights, description, card)
 
 

@@ -164,7 +164,9 @@ def _what(signal: Signal) -> str:
 def _rendered(timeline: Timeline, document: dict[str, Any], blobs: Sequence[bytes], tables: Sequence[Listing]) -> str:
     from markupsafe import Markup
 
-    scripts, script_hashes = carried((HERE, "uplot.min.js"), (_PACKAGE, "viewer.js"), (HERE, "tables.js"))
+    scripts, script_hashes = carried(
+        (HERE, "uplot.min.js"), (_PACKAGE, "svg.js"), (_PACKAGE, "viewer.js"), (HERE, "tables.js")
+    )
     styles, style_hashes = carried((HERE, "uplot.min.css"), (_PACKAGE, "viewer.css"), (HERE, "tables.css"))
     template = environment().from_string(asset(_PACKAGE, "viewer.html"))
     return template.render(

@@ -7,12 +7,12 @@ const byId = (id) => document.getElementById(id);
 const DATA = JSON.parse(byId("data").textContent);
 const GAP = -2147483648;
 const LIGHT = {
-  ink: "#1f2933", soft: "#52606d", line: "#e4e7eb", good: "#9fd8c5", bad: "#d55e00", spoilt: "213, 94, 0", paper: "#ffffff",
+  ink: "#1f2933", soft: "#52606d", line: "#e4e7eb", good: "#00855f", bad: "#d55e00", spoilt: "213, 94, 0", paper: "#ffffff",
   lines: ["#0072b2", "#d55e00", "#009e73", "#9c4a7d", "#1f2933", "#a86e00"],
   marks: { beats: "#9c2a6b", "skin responses": "#1f2933", breaths: "#9c2a6b" },
 };
 const DARK = {
-  ink: "#e4e7eb", soft: "#a9b4bf", line: "#37424d", good: "#2f6f5d", bad: "#ff9d5c", spoilt: "255, 157, 92", paper: "#1b222a",
+  ink: "#e4e7eb", soft: "#a9b4bf", line: "#37424d", good: "#3fd0a4", bad: "#ff9d5c", spoilt: "255, 157, 92", paper: "#1b222a",
   lines: ["#56b4e9", "#ff9d5c", "#3fd0a4", "#e39fc7", "#e4e7eb", "#e6b800"],
   marks: { beats: "#ff9ad5", "skin responses": "#e4e7eb", breaths: "#ff9ad5" },
 };
@@ -331,6 +331,7 @@ function signalPanel(signal) {
     panel.figure.append(panel.strip);
   }
   panel.draw = () => drawSignal(panel);
+  panel.besides = () => drawStrip(panel);
   panel.read = (seconds) => readout(panel, seconds);
   return panel;
 }
@@ -441,6 +442,8 @@ function paintBackground(u, panel) {
         while (end < width && share[end] === share[x]) end++;
         ctx.fillStyle = "rgba(" + C.spoilt + ", " + (0.22 * share[x]) / (isShared ? quality.index.length : 1) + ")";
         ctx.fillRect(bbox.left + x * ratio, top, (end - x) * ratio, bottom - top);
+        ctx.fillStyle = C.bad;  // the shade is pale, so that the line is seen through it: an edge says where it is
+        ctx.fillRect(bbox.left + x * ratio, top, (end - x) * ratio, 2 * ratio);
         x = end - 1;
       }
     });
@@ -477,6 +480,7 @@ function paintMarks(u, panel) {
 }
 
 function sized(canvas, height) {
+  if (picture) return { context: picture, width: canvas.clientWidth || plotWidth() };
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth || plotWidth();
   canvas.style.height = height + "px";
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
@@ -489,9 +493,19 @@ function sized(canvas, height) {
   return { context, width };
 }
 
+/* A second's quality in one column: what is good stands on the ground, higher the better; what is not hangs, longer the
+   worse. So the shape carries it, and no shade is too pale to be seen. */
+const STRIP = 8;
+function paintQuality(context, x, top, index) {
+  const isBad = index < 100 * DATA.spoilt, part = isBad ? 1 - index / 100 : index / 100;
+  const height = Math.max(Math.round(STRIP * part), 1);
+  context.fillStyle = isBad ? C.bad : C.good;
+  context.fillRect(x, isBad ? top : top + STRIP - height, 1, height);
+}
+
 function drawStrip(panel) {
   if (!panel.strip || !panel.quality) return;
-  const { context, width } = sized(panel.strip, 5);
+  const { context, width } = sized(panel.strip, STRIP);
   const mean = panel.quality.mean, n = Math.floor(width);
   const values = overSeconds(mean, n, (value) => value);
   let sum = 0, seconds = 0;
@@ -499,11 +513,8 @@ function drawStrip(panel) {
     if (Number.isNaN(values[x])) continue;
     sum += values[x];
     seconds += 1;
-    context.globalAlpha = 0.25 + 0.75 * Math.abs(values[x] / 50 - 1);
-    context.fillStyle = values[x] < 100 * DATA.spoilt ? C.bad : C.good;
-    context.fillRect(x, 0, 1, 5);
+    paintQuality(context, x, 0, values[x]);
   }
-  context.globalAlpha = 1;
   panel.strip.setAttribute("aria-label", "Quality in view: " + (seconds ? Math.round(sum / seconds) + " of 100" : "not known"));
 }
 
@@ -560,6 +571,7 @@ function axisPanel() {
   panel.canvas = element("canvas", "strip");
   panel.canvas.setAttribute("role", "img");
   panel.figure.append(panel.canvas);
+  panel.besides = () => panel.draw();
   panel.read = (seconds) => {
     const there = DATA.labels.filter(([onset, length]) => onset <= seconds && seconds < onset + length).map((row) => row[2]);
     return clock(seconds, digitsFor((view.to - view.from) / 1000)) + (there.length ? " \u00b7 " + there.join(", ") : "");
@@ -624,6 +636,7 @@ function predictionPanel(row) {
   const colourOf = (name) => (DATA.colours[name] === "#000000" ? C.ink : DATA.colours[name]);
   if (isClasses) row.classes.forEach((name) => panel.caption.insertBefore(swatch(name, () => colourOf(name)), panel.value));
   const names = isClasses ? row.classes : ["predicted", "true"];
+  panel.names = names;
   const list = names.map((name, k) => ({
     stroke: () => (isClasses ? colourOf(name) : C.lines[k]), width: 1.6, spanGaps: false,
     points: { show: () => panel.hasPoints, size: 4 },
@@ -662,6 +675,7 @@ function predictionPanel(row) {
     panel.canvas.setAttribute("aria-label", "Predictions in view: " + (last - first));
     if (isClasses) drawClasses(panel, row, colourOf);
   };
+  panel.besides = () => { if (isClasses && panel.track) drawClasses(panel, row, colourOf); };
   panel.read = (seconds) => {
     const track = panel.track;
     const i = track ? track.cells.findIndex(([from, to]) => from <= seconds && seconds < to) : -1;
@@ -726,8 +740,7 @@ function drawNavigator() {
       let sum = 0, count = 0;
       for (let s = first; s < last && s < overall.length; s++, count++) sum += overall[s];
       if (!count) continue;
-      ctx.fillStyle = sum / count < 100 * DATA.spoilt ? C.bad : C.good;
-      ctx.fillRect(x, 25, 1, 5);
+      paintQuality(ctx, x, 24, sum / count);
     }
   }
   const left = (view.from / duration) * width, right = Math.max((view.to / duration) * width, left + 3);
@@ -739,13 +752,17 @@ let overall = null;
 
 /* ---- drawing ---- */
 
+function rangeWords() {
+  const length = view.to - view.from, digits = digitsFor(length / 500);
+  return clock(view.from, digits) + " to " + clock(view.to, digits) + " (" + lengthOf(+length.toPrecision(4)) + ")";
+}
+
 function draw() {
   swatches.forEach((paint) => paint());
   drawNavigator();
   for (const panel of panels) panel.isDirty = true;
   drawVisible();
-  const length = view.to - view.from, digits = digitsFor(length / 500);
-  say(clock(view.from, digits) + " to " + clock(view.to, digits) + " (" + lengthOf(+length.toPrecision(4)) + ")");
+  say(rangeWords());
   placeOverlay();
   clearTimeout(resting);
   resting = setTimeout(() => drawPanels(true), 250);
@@ -763,6 +780,154 @@ function drawPanels(isEvery) {
     panel.isDirty = false;
     panel.draw();
   }
+}
+
+/* ---- what is in view as a picture ---- */
+
+let picture = null;  // what draws instead of canvases while a picture is made
+
+/* What is in view as SVG, in the colours of a light page: the canvases' own drawing, and lines as paths. */
+function pictureOf() {
+  drawPanels(true);
+  const shown = panels.filter((panel) => panel.isShown), left = gutter().left, width = byId("stack").clientWidth;
+  const heightOf = (panel) => 20 + (panel.plot ? panel.height : 0) + [panel.isAxis && panel.canvas, panel.strip, panel.strips].reduce((sum, one) => sum + (one ? one.clientHeight : 0), 0) + 6;
+  const title = document.title.replace(/ - biopercept$/, "") + ", " + rangeWords();
+  const ctx = svgContext(width, 26 + shown.reduce((sum, panel) => sum + heightOf(panel), 0), LIGHT.paper), colours = C;
+  picture = ctx;
+  C = LIGHT;
+  try {
+    ctx.font = "bold 13px system-ui, sans-serif";
+    ctx.fillStyle = C.ink;
+    ctx.fillText(title, 8, 18);
+    let top = 26;
+    for (const panel of shown) {
+      ctx.at(0, top);
+      captionIn(ctx, panel, left, width);
+      const above = panel.strips ? panel.strips.clientHeight : 0;
+      if (panel.plot) plotInPicture(ctx, panel, top + 20 + above);
+      ctx.save();
+      ctx.at(panel.strips ? 0 : left, top + 20 + (panel.plot && !panel.strips ? panel.height : 0));
+      if (panel.besides) panel.besides();
+      ctx.restore();
+      top += heightOf(panel);
+    }
+    if (view.isMeasuring) cursorsIn(ctx, left, top);
+  } finally {
+    picture = null;
+    C = colours;
+  }
+  return ctx.text(title);
+}
+
+function captionIn(ctx, panel, left, width) {
+  let x = left;
+  for (const part of panel.caption.children) {
+    const isHow = part === panel.how, isName = part.tagName === "B", text = part.textContent;
+    if (part === panel.value || !text) continue;
+    ctx.font = (isName ? "bold " : "") + "12px system-ui, sans-serif";
+    ctx.textAlign = isHow ? "right" : "left";
+    const box = part.querySelector("i");
+    if (box) {
+      ctx.fillStyle = lightOf(panel, text);
+      ctx.fillRect(x, 5, 9, 9);
+      x += 13;
+    }
+    ctx.fillStyle = isName ? C.ink : C.soft;
+    if (!isHow || x + ctx.measureText(text).width + 20 < width) ctx.fillText(text, isHow ? width - gutter().right : x, 14);
+    x += isHow ? 0 : ctx.measureText(text).width + 10;
+  }
+  ctx.textAlign = "left";
+}
+
+/* The colour of a name in a caption: that of its line. */
+function lightOf(panel, name) {
+  const names = panel.signal ? panel.signal.channels : panel.names;
+  return panel.plot.series[1 + names.indexOf(name) * (panel.signal ? 2 : 1)].stroke(panel.plot);
+}
+
+function plotInPicture(ctx, panel, top) {
+  const u = panel.plot, ratio = uPlot.pxRatio, { bbox } = u, axis = u.axes[1];
+  ctx.save();
+  ctx.at(0, top, 1 / ratio);
+  ctx.strokeStyle = C.line;
+  ctx.lineWidth = ratio;
+  ctx.font = "11px system-ui, sans-serif";
+  ctx.fillStyle = C.soft;
+  ctx.textAlign = "right";
+  (axis._splits || []).forEach((split, k) => {
+    const y = u.valToPos(split, "y", true), text = (axis._values || [])[k];
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, y);
+    ctx.lineTo(bbox.left + bbox.width, y);
+    ctx.stroke();
+    if (text) ctx.fillText(text, bbox.left - 4 * ratio, y + 4 * ratio);
+  });
+  const seen = { ctx, bbox, valToPos: (value, scale, isPixels) => u.valToPos(value, scale, isPixels) };
+  if (panel.signal) paintBackground(seen, panel);
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  const points = u.data.slice(1).map((row) => row.map((value, i) => (value === null || value === undefined ? null : [u.valToPos(u.data[0][i], "x", true), u.valToPos(value, "y", true)])));
+  (u.bands || []).forEach((band) => bandIn(ctx, points[band.series[0] - 1], points[band.series[1] - 1], band.fill(u)));
+  points.forEach((row, k) => {
+    const series = u.series[k + 1];
+    if (panel.signal && k % 2 && !panel.level.isRange && row.every((point, i) => same(point, points[k - 1][i]))) return;  // lowest and highest are one line
+    lineIn(ctx, row, series.stroke(u), series.width * ratio);
+    if (panel.hasPoints && !(panel.signal && k % 2)) for (const point of row) if (point) ctx.fillRect(point[0] - 2 * ratio, point[1] - 2 * ratio, 4 * ratio, 4 * ratio);
+  });
+  ctx.restore();
+  if (panel.signal) paintMarks(seen, panel);
+  ctx.restore();
+}
+
+const same = (one, other) => one === other || (one && other && one[1] === other[1]);
+
+function lineIn(ctx, row, colour, width) {
+  ctx.strokeStyle = ctx.fillStyle = colour;
+  ctx.lineWidth = width;
+  ctx.beginPath();
+  row.forEach((point, i) => {
+    if (point) row[i - 1] ? ctx.lineTo(...point) : ctx.moveTo(...point);
+  });
+  ctx.stroke();
+}
+
+function bandIn(ctx, high, low, colour) {
+  ctx.fillStyle = colour;
+  for (let first = 0; first < high.length; first++) {
+    if (!high[first]) continue;
+    let end = first;
+    while (end < high.length && high[end]) end++;
+    ctx.beginPath();
+    for (let i = first; i < end; i++) i > first ? ctx.lineTo(...high[i]) : ctx.moveTo(...high[i]);
+    for (let i = end - 1; i >= first; i--) ctx.lineTo(...low[i]);
+    ctx.fill();
+    first = end;
+  }
+}
+
+function cursorsIn(ctx, left, bottom) {
+  ctx.at(left, 0);
+  ctx.font = "bold 12px system-ui, sans-serif";
+  for (const name of ["a", "b"]) {
+    const x = shareOf(view[name]) * plotWidth();
+    if (x < 0 || x > plotWidth()) continue;
+    ctx.fillStyle = "#b34700";
+    ctx.fillRect(x - 1, 26, 2, bottom - 26);
+    ctx.fillText(name.toUpperCase(), x + 4, 36);
+  }
+}
+
+/* Take what is in view away as a file, once what is being unpacked is there. */
+async function savePicture() {
+  drawPanels(true);
+  while (panels.some((panel) => panel.isLoading)) await new Promise((done) => setTimeout(done, 50));
+  const link = element("a"), name = document.title.replace(/ - biopercept$/, "") + " " + clock(view.from, 1) + " to " + clock(view.to, 1);
+  link.href = URL.createObjectURL(new Blob([pictureOf()], { type: "image/svg+xml" }));
+  link.download = name.replace(/:/g, "-").replace(/[^\p{L}\p{N}._ -]/gu, "_") + ".svg";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
 let saying = 0;
@@ -909,12 +1074,13 @@ const actions = {
     chooser.hidden = !chooser.hidden;
     document.querySelector('[data-do="choose"]').setAttribute("aria-expanded", String(!chooser.hidden));
   },
+  picture: savePicture,
   help: () => byId("help").showModal(),
   leave: () => byId("stack").blur(),
 };
 const KEYS = {
   Home: "whole", End: "end", ArrowLeft: "left", ArrowRight: "right", "Shift+ArrowLeft": "farLeft", "Shift+ArrowRight": "farRight",
-  ArrowUp: "larger", ArrowDown: "smaller", "+": "in", "=": "in", "-": "out", "_": "out", m: "measure", f: "full", s: "choose",
+  ArrowUp: "larger", ArrowDown: "smaller", "+": "in", "=": "in", "-": "out", "_": "out", m: "measure", f: "full", s: "choose", p: "picture",
   "?": "help", Escape: "leave",
 };
 

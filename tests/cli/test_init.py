@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from biopercept.cli.main import build_app
-from biopercept.errors import OutputError, StudyError
+from biopercept.errors import OutputError, RecordingError, StudyError
 from biopercept.resources import sample_study
 from biopercept.studies.beginning import guessed_pattern
 from biopercept.studies.loading import load_study
@@ -137,7 +137,7 @@ def test_files_of_one_recording_with_the_same_signal_and_files_that_are_empty_ar
     said = run("init", tmp_path / "study", data, "--pattern", "{participant}_*.edf").stderr
     assert "S01_rest.edf and S01_task.edf are files of one recording by the pattern, and both hold " in said
     assert "write {condition} or {recording} into the pattern" in said
-    assert "S04_rest.edf is left out: it is no recording that can be read" in said
+    assert "S04_rest.edf: it is no recording that can be read (empty?)" in said
     for number, part in enumerate(("condition", "device")):
         clean = run("init", tmp_path / f"other{number}", data, "--pattern", f"{{participant}}_{{{part}}}.edf")
         assert "files of one recording" not in clean.stderr
@@ -151,3 +151,42 @@ def test_labels_that_no_task_names_are_said_by_check_and_prepare(tmp_path: Path)
     sentence = "has labels (rest, stress) and its study.yaml names no task: nothing can be scored or learnt"
     assert sentence in run("check", tmp_path / "study").stdout
     assert sentence in run("prepare", tmp_path / "study", "-o", tmp_path / "s.h5").stderr
+
+
+def test_files_that_cannot_be_read_are_named_get_no_row_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", NAMES)
+    (data / "S04_rest.csv").write_bytes(b"\x00\x01garbage" * 99)
+    (data / "S04_stress.csv").write_text("")
+    (data / "S01_stress.csv").write_text("time,EDA (uS)\n")
+    result = run("init", tmp_path / "study", data)
+    assert result.exit_code == 1
+    for sentence in (
+        "S04_rest.csv: holds zero bytes, so it is not a text table",
+        "S04_stress.csv: the file is empty (0 bytes)",
+        "S01_stress.csv: column 'time' holds no readable time",
+        "exit code 1: 3 files could not be read (named above) and stand in no table; mend what you need and add "
+        "its row to recordings.tsv, or begin again in another folder",
+    ):
+        assert result.stderr.splitlines().count(sentence) == 1, result.stderr
+    assert "3 participants, 5 recordings, 5 files\n" in result.stdout
+    entries = load_study(tmp_path / "study").entries
+    assert [(e.subject, e.recording) for e in entries] == [
+        ("S01", "rest"), ("S02", "rest"), ("S02", "stress"), ("S03", "rest"), ("S03", "stress"),
+    ]  # fmt: skip
+    document = run("init", tmp_path / "again", data, "--json")
+    assert document.exit_code == 1
+    assert [Path(one["path"]).name for one in json.loads(document.stdout)["failed"]] == [
+        "S01_stress.csv", "S04_rest.csv", "S04_stress.csv",
+    ]  # fmt: skip
+
+
+def test_a_study_of_nothing_that_can_be_read_is_not_begun(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in NAMES[:2]:
+        (tmp_path / "data" / name).write_text("")
+    result = run("init", tmp_path / "study", tmp_path / "data")
+    assert isinstance(result.exception, RecordingError)
+    assert str(result.exception) == (
+        "nothing is written: no file can be read (2 in all), first S01_rest.csv: the file is empty (0 bytes)"
+    )
+    assert not (tmp_path / "study").exists()

@@ -61,7 +61,7 @@ def test_datasets_says_what_was_tried_on_real_data_and_what_is_not_offered() -> 
 def test_import_writes_tables_and_says_what_was_left_out(source: Path, tmp_path: Path) -> None:
     result = run("import", "eegmat", str(source), "-o", str(tmp_path / "study"))
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("1 subjects, 2 recordings -> ")
+    assert result.stdout.startswith("1 subject, 2 recordings -> ")
     assert "left out: Subject01: Subject01_1.edf is not there" in result.stderr
     assert sorted(path.name for path in (tmp_path / "study").iterdir()) == [
         "import_report.txt",

@@ -280,7 +280,7 @@ def test_correct_says_which_of_its_words_is_wrong(words: str, said: str, work: P
 
 
 def test_init_takes_a_file_once_and_sees_half_a_brace(work: Path) -> None:
-    assert run("init", "new", "one.csv", "./one.csv").stdout.count("1 participants, 1 recordings, 1 files") == 1
+    assert run("init", "new", "one.csv", "./one.csv").stdout.count("1 participant, 1 recording, 1 file") == 1
     assert sentence("init", "other", "one.csv", "--pattern", "{participant") == (
         "the pattern '{participant' has a { without its other half"
     )

@@ -102,7 +102,7 @@ def test_init_says_which_comes_first_and_what_is_no_recording(lone: Path, tmp_pa
     study = tmp_path / "study"
     result = run("init", folder, study)
     assert str(result.exception) == (
-        f"{study} is not there, and {folder} holds 1 recordings; the study's folder comes first, as in biopercept init "
+        f"{study} is not there, and {folder} holds 1 recording; the study's folder comes first, as in biopercept init "
         f"{study} {folder}"
     )
     assert f"{lone} is a file; the study's folder comes first" in str(run("init", lone, study).exception)

@@ -153,6 +153,20 @@ def test_the_commands_write_what_saving_writes(edits: Edits, source: Source, stu
     assert rows(source) == saved
 
 
+def test_a_label_that_was_set_again_is_a_command_of_its_own(edits: Edits, source: Source) -> None:
+    for begin, label in ((25.0, "break"), (40.0, "rest"), (28.0, "rest"), (29.0, "")):
+        edits.set_label(begin, begin + 5, label)
+    write_corrections(source, edits.pending)
+    saved = rows(source)
+    undo_corrections(source)
+    commands = edits.commands()
+    assert len(commands) == 3
+    for command in commands:
+        outcome = CliRunner().invoke(build_app(), shlex.split(command)[1:])
+        assert outcome.exit_code == 0, outcome.exception
+    assert rows(source) == saved
+
+
 def test_a_turned_wave_is_saved_before_its_beats_are_corrected(edits: Edits, source: Source) -> None:
     edits.turn("ECG")
     with pytest.raises(SettingsError, match="beats are looked for anew in a wave that was turned"):

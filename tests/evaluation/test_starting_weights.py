@@ -23,7 +23,7 @@ from biopercept.store.prepared import PreparedRecording
 from biopercept.tasks import Task
 from biopercept.training.checkpoint import TRAINED, StartingPoint, load_model, start_words, take_weights
 from biopercept.training.engine import Engine
-from biopercept.training.pretraining import PretrainingRequest, pretrain, save_pretrained, unlabelled_inputs
+from biopercept.training.pretraining import Origin, PretrainingRequest, pretrain, save_pretrained, unlabelled_inputs
 from biopercept.training.settings import FitSettings, PretrainingSettings, TrainingSettings
 
 LEVEL = Task("level", classes={"low": ("baseline",), "high": ("stroop",)})
@@ -50,7 +50,7 @@ def pretrained(made: ModuleType, folder: Path, study: str, subjects: list[str], 
     )  # fmt: skip
     pretraining = PretrainingRequest((inputs,), TokenSettings(), SMALL, BRIEF, Engine(torch.device("cpu")), seed)
     row = {"study": study, "store": "0" * 64, "subjects": subjects, "n_windows": 1, "prepare": {}}
-    save_pretrained(pretrain(pretraining), pretraining, [row], folder, seed=seed)
+    save_pretrained(pretrain(pretraining), pretraining, Origin([row], seed), folder)
     return str(folder)
 
 

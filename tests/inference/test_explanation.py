@@ -9,7 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from biopercept.cli.main import build_app
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings
 from biopercept.data.windows import labelled_windows
@@ -124,6 +126,11 @@ def test_methods_that_point_at_what_was_planted_are_more_faithful_than_random(
     write_result(tmp_path / results.Explanation.FILE, result)
     assert read_result(tmp_path / results.Explanation.FILE, results.Explanation) == result
     page = write_page(result, tmp_path).read_text()
+    replaced = CliRunner().invoke(build_app(), ["report", str(tmp_path)])  # the same page: nothing is lost
+    assert replaced.exit_code == 0, replaced.exception
+    assert "eda right" in (tmp_path / "report.html").read_text()
+    (tmp_path / "report.html").write_text(page.replace("eda right", "what I noted"))
+    assert "exists and is not empty" in str(CliRunner().invoke(build_app(), ["report", str(tmp_path)]).exception)
     assert "eda right" in page
     assert page.count("<script>") == 2  # the page's own
     table = read_table(tmp_path / "N1__protocol_explanation.csv")

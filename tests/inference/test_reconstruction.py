@@ -22,6 +22,7 @@ from biopercept.store.prepared import PreparedRecording
 from biopercept.studies.loading import load_entry, load_study
 from biopercept.training.engine import Engine
 from biopercept.training.pretraining import (
+    Origin,
     PretrainedModel,
     PretrainingRequest,
     load_pretrained,
@@ -122,9 +123,9 @@ def test_a_folder_and_a_recording_as_loaded_are_all_it_takes(tmp_path: Path) -> 
         population = inputs.fit(inputs.windows.subjects)
         row = {"study": "sample", "store": "0" * 64, "subjects": ["S01"], "n_windows": 1, "prepare": asdict(prepare)}
         kept = [{**row, "population": population.to_json()}]
-        save_pretrained(done, request, kept, tmp_path / "pre", seed=0)
+        save_pretrained(done, request, Origin(kept, 0), tmp_path / "pre")
         found = reconstruct(tmp_path / "pre", recording, "heart_rate")
-        save_pretrained(done, request, [row], tmp_path / "old", seed=0)
+        save_pretrained(done, request, Origin([row], 0), tmp_path / "old")
     assert (found.unit, found.level_of) == ("bpm", "recording")
     assert "ecg" not in found.sensors
     assert np.isfinite(found.values).mean() > 0.9

@@ -125,7 +125,7 @@ def test_gaps_of_a_discontinuous_file_are_missing_samples_at_their_place(
     assert np.isnan(samples[30:1000]).all()
     np.testing.assert_allclose(samples[1000:], np.arange(30, 50), atol=0.01)
     np.testing.assert_array_equal(eda.read(25, 1005), samples[None, 25:1005])
-    assert any("1 gaps, 97.0 s" in note for note in recording.notes)
+    assert any("1 gap, 97.0 s" in note for note in recording.notes)
 
 
 def test_records_that_jump_back_are_left_out(discontinuous: Callable[[list[float]], Path]) -> None:

@@ -116,7 +116,7 @@ def test_events_are_intervals_and_a_boundary_is_masked(tmp_path: Path) -> None:
     notes = " ".join(recording.notes)
     assert "joined" in notes
     assert "5.0 s were cut out" in notes
-    assert "1 annotations lie outside" in notes
+    assert "1 annotation lies outside" in notes
     assert "Ada" not in repr(recording)
 
 

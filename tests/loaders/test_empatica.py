@@ -237,7 +237,7 @@ def test_a_tag_that_cannot_be_read_is_said(e4_folder: Path) -> None:
     (e4_folder / "tags.csv").write_text(f"{START + 5}\nfive\n")
     recording = load_recording(e4_folder)
     assert len(recording.intervals) == 1
-    assert any("tags: 1 lines are not 1 plain numbers" in note for note in recording.notes)
+    assert any("tags: 1 line is not 1 plain numbers" in note for note in recording.notes)
 
 
 def test_a_damaged_member_of_a_zip_costs_that_member(e4_zip: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_skip_of_the_recorder_is_missing_samples_and_not_zeros(tmp_path: Path)
     is_missing = np.isnan(eeg).all(axis=0)
     np.testing.assert_array_equal(np.flatnonzero(is_missing), np.arange(5 * 250, 9 * 250))
     assert np.isfinite(eeg[:, ~is_missing]).all()
-    assert any("1 gaps, 4.0 s" in note for note in recording.notes)
+    assert any("1 gap, 4.0 s" in note for note in recording.notes)
 
 
 def test_measured_positions_are_used_and_those_on_a_sphere_are_not(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_heart_rate_of_zero_is_missing_and_records_that_differ_are_said(tmp_pa
     body = DEFINITIONS + record(BEGIN, 0) + record(BEGIN + 1, 70) + record(BEGIN + 1, 90) + record(BEGIN + 2, 255)
     recording = load_recording(written(tmp_path, fit_file(body + record(BEGIN + 3, 71) + record(BEGIN + 3, 71))))
     np.testing.assert_array_equal(recording.signal("heart rate").read()[0], [np.nan, np.nan, np.nan, 71])
-    assert "1 seconds have records that differ; nothing says which is right, they are missing" in recording.notes
+    assert "1 second has records that differ; nothing says which is right, they are missing" in recording.notes
 
 
 def test_a_clock_that_was_not_set_gives_no_date(tmp_path: Path) -> None:

@@ -146,8 +146,8 @@ def test_samples_gaps_events_and_places_are_the_planted_ones(tmp_path: Path) -> 
     np.testing.assert_allclose(left, (-0.03, 0.09, 0.047), atol=1e-6)  # 3.7 cm up, from the ears' axis
     (bad,) = recording.corrections
     assert (bad.kind, bad.channels) == (CHANNEL_BAD, ("EEG/E2",))
-    assert any(note.startswith("discontinuous: 1 gaps, 0.5 s") for note in recording.notes)
-    assert "1 annotations lie outside the recording and are left out" in recording.notes
+    assert any(note.startswith("discontinuous: 1 gap, 0.5 s") for note in recording.notes)
+    assert "1 annotation lies outside the recording and is left out" in recording.notes
     assert "Ada" not in repr(recording)
 
 

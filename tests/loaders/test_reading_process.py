@@ -18,7 +18,15 @@ import pytest
 
 from biopercept.errors import RecordingError, SettingsError
 from biopercept.loaders import reading_process as apart
-from biopercept.loaders.reading_process import GIGABYTES, SECONDS, ReadingLimits, read_apart, reading_apart
+from biopercept.loaders.reading_process import (
+    GIGABYTES,
+    SECONDS,
+    Reading,
+    ReadingLimits,
+    read_ahead,
+    read_apart,
+    reading_apart,
+)
 from biopercept.parallel import machine_memory
 from biopercept.recording import Recording
 
@@ -58,8 +66,8 @@ def test_a_process_that_reads_ends_with_the_one_that_asks() -> None:
     raise AssertionError("it goes on without anybody who asks")
 
 
-def _read(load: Callable[[], Recording]) -> Recording:
-    return read_apart("S1 r1", (), load)
+def _read(load: Callable[[], Recording], title: str = "S1 r1") -> Recording:
+    return read_apart(Reading(title, (), load))
 
 
 def test_what_is_read_apart_is_the_same_to_the_bit() -> None:
@@ -76,11 +84,11 @@ def test_what_is_read_apart_is_the_same_to_the_bit() -> None:
 
 
 def test_it_is_read_in_one_other_process_and_without_one_here() -> None:
-    pids = {read_apart("S1 r1", (), child_work.process)[1] for _ in range(3)}
+    pids = {read_apart(Reading("S1 r1", (), child_work.process))[1] for _ in range(3)}
     assert len(pids) == 1 and os.getpid() not in pids
     before, apart._process = apart._process, None
     try:
-        assert read_apart("S1 r1", (), child_work.process)[1] == os.getpid()
+        assert read_apart(Reading("S1 r1", (), child_work.process))[1] == os.getpid()
     finally:
         apart._process = before
 
@@ -134,6 +142,30 @@ def test_samples_of_a_process_that_has_ended_are_no_others(monkeypatch: pytest.M
         earlier.signals[0].read(0, 5)
 
 
+@pytest.mark.parametrize("ahead", [child_work.recording, child_work.unreadable, child_work.dying])
+def test_what_was_read_ahead_is_read_once_and_takes_nothing_from_others(ahead: Callable[[], Recording]) -> None:
+    earlier = _read(child_work.recording)
+    read_ahead(Reading("next", (), ahead))
+    if ahead is not child_work.dying:
+        assert earlier.signals[1].read()[0, 8] == 8.0
+        assert _read(child_work.recording, "other").signals[1].read()[0, 8] == 8.0
+    read_ahead(Reading("next", (), ahead))
+    if ahead is child_work.recording:
+        assert _read(ahead, "next").signals[1].read()[0, 8] == 8.0
+    else:
+        with pytest.raises(RecordingError, match=r"^(r1\.edf: the header is cut|next: .*signal 11)"):
+            _read(ahead, "next")
+    assert _read(child_work.recording).signals[1].read()[0, 8] == 8.0
+
+
+def test_what_was_read_ahead_is_not_read_again() -> None:
+    read_ahead(Reading("S1 r1", (), child_work.counted))
+    assert [read_apart(Reading("S1 r1", (), child_work.counted))[1] for _ in range(2)] == [1, 2]
+    read_ahead(Reading("S1 r1", (), child_work.counted))
+    _read(child_work.recording)
+    assert read_apart(Reading("S1 r1", (), child_work.counted))[1] == 4
+
+
 def test_limits_grow_with_the_files_and_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, folder = tmp_path / "one.edf", tmp_path / "several"
     folder.mkdir()
@@ -145,7 +177,7 @@ def test_limits_grow_with_the_files_and_can_be_set(tmp_path: Path, monkeypatch: 
     assert ReadingLimits.of([file, folder]).memory_bytes == least.memory_bytes + 40_000_000
     monkeypatch.setenv(GIGABYTES, "0.5")
     assert ReadingLimits.of([file]).memory_bytes == 500_000_000
-    assert read_apart("S1 r1", [file], child_work.memory)[1] == 500_000_000
+    assert read_apart(Reading("S1 r1", (file,), child_work.memory))[1] == 500_000_000
     monkeypatch.setenv(GIGABYTES, "1e9")
     assert ReadingLimits.of([file]).memory_bytes == machine_memory()
     for wrong in ("0", "-1", "many", "nan", "inf"):

@@ -198,7 +198,7 @@ def test_short_lines_are_missing_and_counted(write_table: Write) -> None:
     text = "time,EDA (uS)\n" + "".join(f"{i},{i}\n" if i != 7 else "7\n" for i in range(20))
     recording = load_recording(write_table(text))
     assert np.flatnonzero(np.isnan(recording.signal("EDA").read()[0])).tolist() == [7]
-    assert any("1 lines have fewer than 2 cells" in note for note in recording.notes)
+    assert any("1 line has fewer than 2 cells" in note for note in recording.notes)
 
 
 def test_a_file_cut_inside_its_last_number_loses_its_last_row(write_table: Write) -> None:

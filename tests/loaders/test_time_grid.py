@@ -106,7 +106,7 @@ def test_rows_without_a_time_are_counted() -> None:
     times[10] = np.nan
     grid = fitted(times)
     assert np.flatnonzero(np.isnan(grid.placed(np.arange(50.0)))).tolist() == [10]
-    assert any("1 rows have no readable time" in note for note in grid.notes)
+    assert any("1 row has no readable time" in note for note in grid.notes)
 
 
 @pytest.mark.parametrize("times", [[], [1.0], [2.0, 2.0, 2.0], [np.nan, np.nan], [1.0, np.nan]])

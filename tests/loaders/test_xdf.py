@@ -132,7 +132,7 @@ def test_a_clock_reset_is_a_gap_between_the_segments(reference_data: Path) -> No
     assert is_there[runs[1] + 1 :].sum() == 27815 - 12876
     assert (runs[1] - runs[0]) / eeg.sampling_rate == pytest.approx(1221.995 - 948.116, abs=0.5)
     assert any("the header says 100 Hz, the stamps say 92.9344 Hz" in note for note in recording.notes)
-    assert any("1 gaps (breaks or clock resets), 273.9 s in all" in note for note in recording.notes)
+    assert any("1 gap (breaks or clock resets), 273.9 s in all" in note for note in recording.notes)
     assert recording.intervals[0].label == "XXX"
 
 
@@ -210,7 +210,7 @@ def test_markers_are_intervals_and_beats_keep_their_own_times(tmp_path: Path) ->
     assert [one.label for one in recording.intervals] == ["stroop, easy", "3", "<b> [31m =1+1", "255"]
     np.testing.assert_allclose([one.onset_seconds for one in recording.intervals], [1, 1.5, 2, 3.25])
     assert {one.duration_seconds for one in recording.intervals} == {0.0}
-    assert "Keys: 1 markers are empty and are left out" in recording.notes
+    assert "Keys: 1 marker is empty and is left out" in recording.notes
     beats = recording.signals_of("ibi")[0]
     np.testing.assert_allclose(beats.sample_times(), [0.8, 1.7, 2.5, 3.6])
     np.testing.assert_allclose(beats.read()[0], [0.8, 0.9, 0.8, 1.1], rtol=1e-6)

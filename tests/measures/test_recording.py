@@ -115,7 +115,7 @@ def test_rows_are_windows_events_or_the_whole_and_say_their_label() -> None:
         [0.0, 90.0, "rest"],
         [90.0, 60.0, "task"],
     ]
-    assert "1 events have no row: they have no duration, or lie outside the recording." in events.notes
+    assert "1 event has no row: they have no duration, or lie outside the recording." in events.notes
     assert recording_features(one, rows="whole").to_frame()["duration"].tolist() == [180.0]
     same = by_window.drop(columns=["label"]).iloc[3]
     of_event = events.to_frame().drop(columns=["label"]).iloc[1]

@@ -479,6 +479,20 @@ def test_a_label_that_the_study_does_not_take_is_refused(labelled: Path, option:
     assert not (labelled / "one_corrections.tsv").exists()
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("10:20=rest", "10:20=task"), ("10:40=rest", "20:30="), ("20.5:30=break", "10:21=rest")]
+)
+def test_labels_of_one_command_that_contradict_each_other_are_refused(first: str, second: str, labelled: Path) -> None:
+    outcome = run(labelled, "--label", "50:60=task", "--label", first, "--label", second)
+    assert str(outcome.exception) == (
+        f"--label {first} and --label {second} say two things of one stretch; give the one that holds, or one command "
+        "after the other: the later goes before the earlier"
+    )
+    assert not (labelled / "one_corrections.tsv").exists()
+    assert run(labelled, "--label", "10:20=task", "--label", "20:30=break", "--label", "8:12=task").exit_code == 0
+    assert labels_in(labelled)[1:4] == [(8, 4, "task"), (12, 8, "task"), (20, 10, "break")]
+
+
 def test_a_label_beside_a_condition_is_refused_where_it_is_written_and_where_it_is_read(labelled: Path) -> None:
     (labelled / "events.tsv").unlink()
     (labelled / "recordings.tsv").write_text("participant_id\trecording\tpath\tcondition\nP1\tlab\tone.edf\trest\n")

@@ -130,7 +130,7 @@ def test_a_folder_is_written_file_by_file_and_what_cannot_be_is_named(tmp_path: 
     assert ended.exit_code == 1 and document["n_failed"] == 1
     assert sorted(document["files"]) == ["b.EDF", "sub/a.edf"]
     assert document["files"]["b.EDF"]["n_annotations"] == 3
-    assert "broken.edf" in ended.stderr and "1 other files of the folder are not copied" in ended.stderr
+    assert "broken.edf" in ended.stderr and "1 other file of the folder is not copied" in ended.stderr
     assert sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()) == ["b.EDF", "sub/a.edf"]
     assert "Jane" not in ended.output
     words = _run(source / "b.EDF", "-o", tmp_path / "one.edf")

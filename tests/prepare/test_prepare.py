@@ -426,7 +426,7 @@ def test_a_selection_that_would_lose_prepared_recordings_is_refused(study: Path,
     output = tmp_path / "made.h5"
     assert statuses(run(study, output, subjects=["S02"])) == ["prepared"]
     assert statuses(run(study, output, exclude_subjects=["S03"])) == ["prepared", "reused"]
-    with pytest.raises(StoreError, match=r"made\.h5 holds 1 recordings of subjects that are not selected"):
+    with pytest.raises(StoreError, match=r"made\.h5 holds 1 recording of subjects that are not selected"):
         run(study, output, subjects=["S01"])
     with pytest.raises(SettingsError, match="the study tiny has no recording of S9; there are: S01, S02, S03"):
         run(study, output, subjects=["S9"])

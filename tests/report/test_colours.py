@@ -13,13 +13,18 @@ from matplotlib.colors import to_hex, to_rgb
 
 from biopercept.measures.around import HEART_RATE
 from biopercept.measures.averages import MeanCourse
+from biopercept.measures.quality import RatedSignal, RecordingQuality
 from biopercept.measures.recording import measured_and_cleaned
+from biopercept.preprocessing.quality import REASONS, SignalQuality
 from biopercept.recording import Interval, Recording, Signal
 from biopercept.report import drawing
 from biopercept.report.around import around_figure
 from biopercept.report.drawing import FAINT, GREEN, INK, LINES, colours
 from biopercept.report.layout import Head, Section
 from biopercept.report.layout import page_of as report_of
+from biopercept.report.recording_quality import _COLOURS as SPOILING
+from biopercept.report.recording_quality import _GOOD as GOOD
+from biopercept.report.recording_quality import strips_figure
 from biopercept.report.recordings.body import overview_figure
 from biopercept.report.template import asset
 from biopercept.report.text import Table
@@ -162,6 +167,24 @@ def test_what_figures_draw_stands_out_from_paper_and_from_a_dark_page() -> None:
     assert abs(first[0] - first[1]) > 0.1 < abs(first[1] - first[2]) + 0.01  # told apart without hues
 
 
+def test_what_spoils_a_signal_stands_out_from_what_is_good_however_little_it_spoils(figures: list[Any]) -> None:
+    assert len(set(SPOILING)) == len(SPOILING) == len(REASONS)
+    for colour in SPOILING:
+        for ground in ("#ffffff", GOOD):
+            assert contrast(colour, ground) >= 3, colour
+            assert contrast(turned_dark(colour), turned_dark(ground)) >= 3, colour
+    index = np.repeat([[1.0, 0.75, 0.5, 0.0]], 30, axis=0).T.reshape(1, -1)
+    shares = {"flat": np.asarray(1.0 - index), "noise": np.zeros_like(index)}
+    rated = RatedSignal("EDA", "eda", ("EDA",), SignalQuality(index, shares, index))
+    assert strips_figure(RecordingQuality("S01", "", "r", (rated,))).svg
+    image = np.asarray(figures[0].axes[0].images[0].get_array())
+    of_flat = np.all(np.isclose(image, to_rgb(SPOILING[list(REASONS).index("flat")])), axis=2)
+    of_good = np.all(np.isclose(image, GOOD), axis=2)
+    assert (of_flat | of_good).all()  # no shade between the two
+    assert [round(float(of_flat[:, at].mean()), 2) for at in (10, 40, 70, 100)] == [0, 0.25, 0.5, 1]
+    assert of_flat[-1, 40] and not of_flat[0, 40]  # bars stand on the ground
+
+
 def test_what_the_viewer_draws_stands_out_on_both_pages() -> None:
     script = asset("biopercept.viewing", "viewer.js")
     for name, paper in (("LIGHT", "#ffffff"), ("DARK", "#1b222a")):
@@ -169,8 +192,9 @@ def test_what_the_viewer_draws_stands_out_on_both_pages() -> None:
         assert f'paper: "{paper}"' in block
         [lines] = re.findall(r"lines: \[(.*?)\]", block)
         [marks] = re.findall(r"marks: \{(.*?)\}", block)
-        drawn = re.findall(r"#[0-9a-f]{6}", lines + marks)
-        assert len(drawn) == 9
+        quality = " ".join(re.findall(r'(?:good|bad): "#[0-9a-f]{6}"', block))
+        drawn = re.findall(r"#[0-9a-f]{6}", lines + marks + quality)
+        assert len(drawn) == 11
         assert [colour for colour in drawn if contrast(colour, paper) < 3] == []
         of_classes = [shade for shade, _ in colours([f"class {k}" for k in range(6)]).values()]
         assert [shade for shade in of_classes if shade != "#000000" and contrast(shade, paper) < 3] == []

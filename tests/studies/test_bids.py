@@ -57,7 +57,7 @@ def test_recordings_are_found_by_their_entities(dataset: Path) -> None:
         "sub-01_ses-a_task-lab_run-1_recording-right_physio.tsv.gz",
     ]
     assert study.entries[0].intervals == (Interval(0, 50, "rest"), Interval(50, 50, "arithmetic"))
-    assert any("1 events left out, their onset, duration or trial_type is n/a" in note for note in study.notes)
+    assert any("1 event left out, their onset, duration or trial_type is n/a" in note for note in study.notes)
     assert study.participants[0].columns == {"age": "30"}
 
 

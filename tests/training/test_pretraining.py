@@ -18,12 +18,21 @@ from biopercept.errors import CheckpointError, SettingsError, StudyError
 from biopercept.model.biosignals import BiosignalPerceiver, queries_of
 from biopercept.model.settings import PerceiverSettings, TokenSettings
 from biopercept.model.token_inputs import TokenInputs
-from biopercept.training.checkpoint import CARD, DESCRIPTION, load_model, load_start, matching, take_weights
+from biopercept.training.checkpoint import (
+    CARD,
+    DESCRIPTION,
+    load_model,
+    load_start,
+    matching,
+    read_description,
+    take_weights,
+)
 from biopercept.training.engine import Engine
 from biopercept.training.final import Provenance, TrainingRequest, train
 from biopercept.training.fitting import fit_perceiver_io, starting_weights
 from biopercept.training.loop import FitRequest
 from biopercept.training.pretraining import (
+    Origin,
     PretrainedNetwork,
     PretrainingRequest,
     load_pretrained,
@@ -54,11 +63,12 @@ def equal(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def saved(made: ModuleType, network: PretrainedNetwork, folder: Path, subjects=("P01", "P02")) -> Path:
+def saved(made: ModuleType, network: PretrainedNetwork, folder: Path, subjects=("P01", "P02"), plan=None) -> Path:
     inputs = unlabelled(made, made.study(2))
     study = {"study": "made", "store": "0" * 64, "subjects": list(subjects), "n_windows": 9, "prepare": {}}
     study["population"] = inputs.fit(inputs.windows.subjects).to_json()
-    save_pretrained(network, PretrainingRequest((inputs,), TOKENS, SMALL, BRIEF, ENGINE, 0), [study], folder, seed=0)
+    request = PretrainingRequest((inputs,), TOKENS, SMALL, BRIEF, ENGINE, 0)
+    save_pretrained(network, request, Origin([study], 0, plan=plan), folder)
     return folder
 
 
@@ -268,3 +278,13 @@ def test_a_card_without_room_for_a_batch_gets_half_and_says_so(
     most = 0
     with pytest.warns(UserWarning), pytest.raises(SettingsError, match="not the memory for a single window"):
         done([study])
+
+
+def test_a_plan_stands_in_the_description_and_on_the_card(
+    made: ModuleType, network: PretrainedNetwork, tmp_path: Path
+) -> None:
+    plan = {"lines": [{"setting": "model.width", "value": 16, "because": "it is small"}]}
+    folder = saved(made, network, tmp_path / "pre", plan=plan)
+    assert read_description(folder)["plan"] == plan
+    assert "- model.width = 16: it is small" in (folder / CARD).read_text()
+    assert "plan" not in read_description(saved(made, network, folder))

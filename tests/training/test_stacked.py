@@ -208,7 +208,7 @@ def test_the_stacked_optimiser_is_adamw_with_clipping_and_running_means(made: Mo
                     columns[name][place] = slope
                     has_gradient[place, number] = 1.0
             optimisation.step(partial(torch.Tensor.clone, loss))
-            mean.update(network)
+            mean.update()
         stack.step(gradients, has_gradient, [0.01 * rate_at(step, n, 0.2) for n in (10, 20, 30)], 1.0)
     parts, means = stack.views(stack.values), stack.views(stack.means(range(3)))
     for place, (network, _, mean) in enumerate(own):

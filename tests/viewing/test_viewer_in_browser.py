@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from biopercept.viewing.timeline import RECORDED, Timeline
 
 pytestmark = needs_browser
 SECONDS = 100.0
+SVG = "{http://www.w3.org/2000/svg}"
 CLOCK = r"(?:(\d+):)?(\d+):([\d.]+)"
 
 
@@ -233,3 +235,52 @@ def test_the_pointer_reads_out_the_value_under_it(viewer: Browser) -> None:
     text = viewer.wait("document.querySelectorAll('#stack figure .value')[1].textContent")
     assert float(text) == pytest.approx(50.0, abs=0.3)
     assert viewer.value("document.querySelectorAll('#stack figure .value')[0].textContent").endswith("stress")
+
+
+def pictures(browser: Browser, n: int) -> list[str]:
+    """Return the pictures that the page gave to be saved, once there are as many."""
+    browser.wait(f"window.saved.length === {n}")
+    saved: list[str] = browser.value("window.saved")
+    return saved
+
+
+def test_what_is_in_view_is_saved_as_a_picture(viewer: Browser, tmp_path: Path) -> None:
+    viewer.value(
+        "(() => { window.saved = []; window.names = []; const made = URL.createObjectURL;"
+        "HTMLAnchorElement.prototype.click = function () { window.names.push(this.download); };"
+        "URL.createObjectURL = (blob) => { blob.text().then((text) => window.saved.push(text)); return made(blob); };"
+        "})()"
+    )
+    viewer.value("document.querySelector('[data-do=picture]').click()")
+    whole = ElementTree.fromstring(pictures(viewer, 1)[0])
+    viewer.press("+")
+    shows(viewer, 25, 75)
+    viewer.press("p")
+    part = ElementTree.fromstring(pictures(viewer, 2)[1])
+    assert viewer.value("window.names[1]").endswith("0-25.0 to 1-15.0.svg")
+    texts = ["".join(one.itertext()) for one in part.iter(f"{SVG}text")]
+    assert {"EDA", "ECG", "(uS)", "rest", "stress", "0:30"} <= set(texts) and "0:20" not in texts
+    assert texts[0] == "S01 task, 0:25.0 to 1:15.0 (50 s)"
+    for picture, first, last in ((whole, 0.0, 99.75), (part, 25.0, 75.0)):
+        x, y = ramp(picture)
+        assert np.corrcoef(x, y)[0, 1] == pytest.approx(-1, abs=1e-4)  # a ramp is a straight line upwards
+        texts_of_it = list(picture.iter(f"{SVG}text"))
+        until = [one.text for one in texts_of_it].index("ECG")
+        numbers = [one for one in texts_of_it[:until] if re.fullmatch(r"\d+", one.text or "")]
+        ticks = {float(one.text or ""): float(one.get("y", "")) - 4 for one in numbers}
+        (low, at), (high, above) = sorted(ticks.items())[:2]
+        values = low + (y - at) * (high - low) / (above - at)
+        assert (values.min(), values.max()) == pytest.approx((first, last), abs=0.8)
+    (tmp_path / "part.svg").write_text(viewer.value("window.saved[1]"))
+    shades = {value for one in part.iter() for name, value in one.items() if name in ("fill", "stroke")}
+    assert all(re.fullmatch(r"#[0-9a-f]{6}|none", shade) for shade in shades)
+    assert "#0072b2" in shades and "#1b222a" not in shades  # on white, whatever the page
+
+
+def ramp(picture: ElementTree.Element) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of the first line that a picture draws: the ramp."""
+    line = next(one for one in picture.iter(f"{SVG}path") if one.get("stroke") == "#0072b2")
+    points = np.array(
+        [[float(number) for number in pair.split()] for pair in re.findall(r"[ML]([^ML]+)", line.get("d") or "")]
+    )
+    return points[:, 0], points[:, 1]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, counted
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.identity import identity_of_entries
 from biopercept.loaders.plux import Device, places_by_counter, plux_device, transfer_of
@@ -258,7 +258,10 @@ def _places(path: Path, group: Any, device: Device, n_rows: int, notes: list[str
     n_lost = int(places[-1]) + 1 - n_rows
     if not n_lost:
         return None
-    notes.append(f"{n_lost} samples were lost on their way from the device, by its counter; they are missing")
+    notes.append(
+        f"{counted(n_lost, 'sample was', 'samples were')}"
+        f" lost on their way from the device, by its counter; they are missing"
+    )
     return places
 
 

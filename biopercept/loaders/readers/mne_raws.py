@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import BioperceptError, RecordingError, library_words
+from biopercept.errors import BioperceptError, RecordingError, counted, library_words
 from biopercept.loaders.annotations import bad_at_joins, placed_intervals, plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import LONGEST_DAYS
@@ -59,8 +59,16 @@ _MATTERS = re.compile(
 _VALUE = re.compile(r"(?s)(invalid literal for|could not convert|time data|unconverted data|isoformat).*")
 _IDLE = re.compile(r"(?i)position|montage|convention|cutoff|highpass|lowpass|software filter")
 _WARNINGS = (
-    (re.compile(r"Omitted (\d+) annotation"), "{} annotations lie outside the recording and are left out"),
-    (re.compile(r"Limited (\d+) annotation"), "{} annotations reach beyond the recording and end with it"),
+    (
+        re.compile(r"Omitted (\d+) annotation"),
+        "annotation lies outside the recording and is left out",
+        "annotations lie outside the recording and are left out",
+    ),
+    (
+        re.compile(r"Limited (\d+) annotation"),
+        "annotation reaches beyond the recording and ends with it",
+        "annotations reach beyond the recording and end with it",
+    ),
 )
 _FOLDERS = re.compile(r"(?:/[^/\s'\"]+)+/")
 _CHUNK_SAMPLES = 1 << 18
@@ -119,9 +127,9 @@ def quiet_mne(path: Path, format_name: str, notes: list[str] | None = None) -> I
 
 def _warning(text: str, path: Path) -> str:
     """Return the note that a warning of mne is worth; empty for those about what is not used here."""
-    for pattern, note in _WARNINGS:
+    for pattern, one, many in _WARNINGS:
         if match := pattern.search(text):
-            return note.format(*match.groups())
+            return counted(int(match[1]), one, many)
     return _sentence(text, path) if _MATTERS.search(text) and not _IDLE.search(text) else ""
 
 
@@ -208,7 +216,7 @@ def _annotations(
     gaps = _merged(gaps)
     if gaps:
         seconds = sum(stop - begin for begin, stop in gaps) / rate
-        notes.append(f"discontinuous: {len(gaps)} gaps, {seconds:.1f} s in all, are missing samples")
+        notes.append(f"discontinuous: {counted(len(gaps), 'gap')}, {seconds:.1f} s in all, are missing samples")
     return marks, joins, gaps
 
 
@@ -432,7 +440,11 @@ def with_bad_channels(recording: Recording, labels: Iterable[str], source: str) 
             bad.append(placed)
     notes = recording.notes
     if bad:
-        notes = (*notes, f"{len(bad)} channels that the file marks as bad are not used")
+        notes = (
+            *notes,
+            f"{counted(len(bad), 'channel that the file marks as bad is', 'channels that the file marks as bad are')}"
+            f" not used",
+        )
     if strange:
         words = plain_label(", ".join(strange))
         notes = (*notes, f"channels that the file marks as bad and that are not there: {words}")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biopercept.errors import RecordingError
+from biopercept.errors import RecordingError, counted
 from biopercept.loaders.archives import unpacked
 from biopercept.loaders.identity import identity_in_text
 from biopercept.loaders.recognition import quantity_of
@@ -135,7 +135,10 @@ def _table(
     )
     n_short = _n_short_lines(text, dialect)
     if n_short:
-        notes.append(f"{n_short} lines have fewer than {len(names)} cells; those that lack are missing")
+        notes.append(
+            f"{counted(n_short, 'line has fewer', 'lines have fewer')}"
+            f" than {len(names)} cells; those that lack are missing"
+        )
     return TextTable(names, values, tuple(notes), units)
 
 
