@@ -178,8 +178,7 @@ class KeptFit:
         copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         # Values may hold a list that grows before the next state, and a stop may come at any moment.
         plain = deepcopy({**values, "seconds": self.work.seconds})
-        self.tensors, self.values, self._is_new = copies, plain, True
-        self._n_noted = n_epochs
+        self.tensors, self.values, self._n_noted, self._is_new = copies, plain, n_epochs, True
         if time.monotonic() - self._written >= SECONDS:
             self.write()
 

@@ -152,3 +152,33 @@ def test_the_order_of_files_and_the_number_of_processes_change_no_byte(tmp_path:
         weights.add(content_hash(here / "model" / "weights.safetensors"))
     assert stores[0] == stores[1] != stores[2]  # a store keeps the study's order
     assert len(weights) == 1
+    answers = []
+    for place in ("once", "twice"):
+        words = ["predict", tmp_path / "out0" / "model", tmp_path / "study0" / "S0.csv", "-o", tmp_path / place]
+        assert run(*words, "--device", "cpu", "-q").exit_code == 0
+        answers.append((tmp_path / place / "S0__S0_predictions.tsv").read_text())
+    assert answers[0] == answers[1]
+    rows = list(csv.DictReader(answers[0].splitlines(), delimiter="\t"))
+    assert [float(row["onset"]) for row in rows] == [10.0 * k for k in range(23)]  # every window of 240 s
+    chances = np.array([[float(row[name]) for name in row if name.startswith("probability_")] for row in rows])
+    assert chances.shape == (23, 2) and (chances >= 0).all() and np.abs(chances.sum(axis=1) - 1).max() < 1e-6
+
+
+def test_a_cell_of_many_digits_is_missing_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("time,EDA [uS]\n0,1\n0.25,1e40999999990\n0.5,1\n0.75,1.1\n")
+    ended = run("inspect", path)
+    assert ended.exit_code == 0 and "1 cells are not numbers ('1e40999999990' the first)" in ended.output
+
+
+def test_an_offset_beyond_any_recording_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study", {"S0": good(0), "S1": good(1)})
+    rows = (folder / "recordings.tsv").read_text().splitlines()
+    rows = [f"{row}\t{value}" for row, value in zip(rows, ("offset_seconds", "1e308", "0"), strict=True)]
+    (folder / "recordings.tsv").write_text("\n".join(rows) + "\n")
+    for words in (["check", folder], ["predict", "stress-wrist", folder, "-o", tmp_path / "out"]):
+        ended = run(*words)
+        words_of_it = ended.output + str(ended.exception)
+        assert ended.exit_code in (1, 2) and "recordings.tsv line 2: offset_seconds is '1e308'" in words_of_it, (
+            words_of_it
+        )
