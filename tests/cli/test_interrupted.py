@@ -83,7 +83,7 @@ def stopped(commands: ForkedCommands, words: list[str], number: int) -> Ended:
     """Stop a command with a signal in the midst of its epochs: later, where it was stopped before the first."""
     output = Path(words[words.index("-o") + 1])
     kept = output.with_name(f".{output.name}.fit")
-    for seconds in (0.6, 0.9, 1.4, 2.5, 5.0, 10.0, 25.0):
+    for seconds in (0.05, 0.1, 0.2, 0.35, 0.6, 0.9, 1.4, 2.5, 5.0, 10.0, 25.0):
         ended = commands.run(words, kill_after=seconds, kill_with=number, kill_when=kept)
         assert ended.code != 0, "it ended before it could be stopped"
         if kept.is_dir():
