@@ -106,13 +106,13 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
-def counted(n: int, noun: str, plural: str = "") -> str:
+def count(n: int, noun: str, plural: str = "") -> str:
     """Return a number with what it is of, in the singular where it is one; ``plural`` where it is not noun + "s".
 
-    >>> counted(1, "window"), counted(0, "window"), counted(1200, "person", "people")
-    ('1 window', '0 windows', '1200 people')
+    >>> count(1, "window"), count(0, "window"), count(1200, "person", "people")
+    ('1 window', '0 windows', '1,200 people')
     """
-    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def ranged(low: str, high: str) -> str:

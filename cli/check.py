@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biopercept.errors import counted
+from biopercept.errors import count
 
 from . import options
 from .terminal import print_json, print_text, safe_text
@@ -159,13 +159,13 @@ def _report(study: Study | None) -> dict[str, Any]:
 def _print(study: Path, faults: list[str], report: dict[str, Any], plan: SettingsPlan | None) -> None:
     if report:
         print_text(
-            f"{safe_text(report['name'])}: {counted(report['n_subjects'], 'subject')}, "
-            f"{counted(report['n_recordings'], 'recording')}, {counted(report['n_files'], 'file')}"
+            f"{safe_text(report['name'])}: {count(report['n_subjects'], 'subject')}, "
+            f"{count(report['n_recordings'], 'recording')}, {count(report['n_files'], 'file')}"
         )
         if report["n_corrected"]:
             print_text(f"corrected by hand: {report['n_corrected']} recording{'s' * (report['n_corrected'] > 1)}")
         for task, counts in report["tasks"].items():
-            shown = ", ".join(f"{label} in {count}" for label, count in counts.items())
+            shown = ", ".join(f"{label} in {n}" for label, n in counts.items())
             print_text(safe_text(f"task {task}: {shown or 'a number to predict'}{' subjects' if shown else ''}"))
         if plan is not None and "plan" in report:
             print_text("settings that follow from the data (--config auto), and why:")
@@ -175,7 +175,7 @@ def _print(study: Path, faults: list[str], report: dict[str, Any], plan: Setting
             print_text(f"note: {safe_text(note)}")
     for fault in faults:
         print_text(f"fault: {safe_text(fault)}")
-    count = {0: "no fault", 1: "1 fault"}.get(len(faults), f"{len(faults)} faults")
+    n_faults = count(len(faults), "fault") if faults else "no fault"
     n_notes = len(report.get("notes", ()))
-    noted = f"; {n_notes} note{'s' * (n_notes > 1)} to read" if n_notes else ""
-    print_text(f"{count} in {safe_text(study)}{noted}")
+    noted = f"; {count(n_notes, 'note')} to read" if n_notes else ""
+    print_text(f"{n_faults} in {safe_text(study)}{noted}")

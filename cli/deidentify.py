@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biopercept.errors import BioperceptError, RecordingError, counted
+from biopercept.errors import BioperceptError, RecordingError, count
 
 from . import options
 from .claims import claim
@@ -78,7 +78,7 @@ def deidentify(
         say("warning: no annotation is like what --keep names, and none is kept", quiet=run.quiet)
     if is_folder and (n_others := _n_others(source)):
         say(
-            f"{counted(n_others, 'other file of the folder is', 'other files of the folder are')} not copied",
+            f"{count(n_others, 'other file of the folder is', 'other files of the folder are')} not copied",
             quiet=run.quiet,
         )
     say(f"written: {output}", quiet=run.quiet)

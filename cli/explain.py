@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biopercept.errors import counted
+from biopercept.errors import count
 
 from . import options
 from .claims import claim, nothing_done
@@ -84,7 +84,7 @@ def explain(
         def on_recording(done: ExplainedOne) -> None:
             nonlocal n_done
             n_done += not done.failure
-            show(done.title, done.n_recordings, f"{counted(done.n_windows, 'window')}", done.failure)
+            show(done.title, done.n_recordings, count(done.n_windows, "window"), done.failure)
 
         result = explain_files(request, output, on_recording=on_recording)
     if not n_done and not run.as_json:  # a page of nothing

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biopercept.errors import SettingsError, counted
+from biopercept.errors import SettingsError, count
 
 from . import options
 from .claims import claim, nothing_done
@@ -119,7 +119,7 @@ def features(
             if done.features is not None:
                 notes.append(done.features.notes)
             n_rows = 0 if done.features is None else len(done.features.label)
-            show(done.source.title, n_recordings, f"{counted(n_rows, 'row')}", done.failure)
+            show(done.source.title, n_recordings, count(n_rows, "row"), done.failure)
             for note in done.features.notes if done.features else ():
                 if not run.verbose and DEVICE_DISAGREES not in note:
                     continue

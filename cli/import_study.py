@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from biopercept.errors import counted
+from biopercept.errors import count
 
 from . import options
 from .claims import claim
@@ -58,6 +58,6 @@ def import_study(
         say(f"left out: {sentence}", quiet=run.quiet)
     for note in summary.notes:
         say(f"note: {note}", quiet=run.quiet)
-    print_text(f"{counted(summary.n_subjects, 'subject')}, {counted(summary.n_recordings, 'recording')} -> {output}")
+    print_text(f"{count(summary.n_subjects, 'subject')}, {count(summary.n_recordings, 'recording')} -> {output}")
     say(f"licence {chosen.licence}; cite: {chosen.citation}", quiet=run.quiet)
     say(f"next: biopercept prepare {output} -o {output.name}.h5", quiet=run.quiet)

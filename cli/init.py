@@ -46,7 +46,7 @@ def init(
 
     Example: biopercept init my-study recordings/ --pattern 'S{participant}_{condition}.csv'
     """
-    from biopercept.errors import StudyError, counted
+    from biopercept.errors import StudyError, count
     from biopercept.files import is_folder, refuse_ending
     from biopercept.loaders.folders import recordings_in
     from biopercept.prepare.sources import recording_paths
@@ -111,7 +111,7 @@ def init(
     say(f"next: look through them, then 'biopercept check {folder}'", quiet=run.quiet)
     if failures:
         say(
-            f"exit code 1: {counted(len(failures), 'file')} could not be read (named above) and stand in no table; "
+            f"exit code 1: {count(len(failures), 'file')} could not be read (named above) and stand in no table; "
             "mend what you need and add its row to recordings.tsv, or begin again in another folder"
         )
         raise typer.Exit(1)
@@ -144,7 +144,7 @@ def _readable(begun: Beginning, failures: dict[Path, str], *, quiet: bool) -> Be
 
 def _refuse_swapped(folder: Path, paths: list[Path]) -> None:
     """Refuse recordings that stand where the study's folder does. Raises StudyError with the order that is right."""
-    from biopercept.errors import BioperceptError, StudyError, counted
+    from biopercept.errors import BioperceptError, StudyError, count
     from biopercept.loaders.folders import recordings_in
 
     new = [path for path in paths if not path.exists() and not any(letter in str(path) for letter in "*?[")]
@@ -157,7 +157,7 @@ def _refuse_swapped(folder: Path, paths: list[Path]) -> None:
         n = len(recordings_in(folder).paths)
     except BioperceptError:
         return
-    raise StudyError(f"{new[0]} is not there, and {folder} holds {counted(n, 'recording')}; {right}")
+    raise StudyError(f"{new[0]} is not there, and {folder} holds {count(n, 'recording')}; {right}")
 
 
 def _refuse_other(path: Path) -> None:
@@ -176,12 +176,12 @@ def _refuse_other(path: Path) -> None:
 
 
 def _print(begun: Beginning, *, is_guessed: bool) -> None:
-    from biopercept.errors import counted
+    from biopercept.errors import count
 
     guess = "  (guessed: check it, or give another with --pattern)" if is_guessed else ""
     print_text(f"pattern: {safe_text(begun.pattern)}{guess}")
     n_people, n_files = len(begun.participants), len(begun.files)
-    counts = (counted(n_people, "participant"), counted(begun.n_recordings, "recording"), counted(n_files, "file"))
+    counts = (count(n_people, "participant"), count(begun.n_recordings, "recording"), count(n_files, "file"))
     print_text(", ".join(counts))
     if begun.conditions:
         of_each = ", ".join(f"{name} {count}" for name, count in begun.conditions.items())

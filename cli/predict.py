@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biopercept.errors import counted
+from biopercept.errors import count
 
 from . import options
 from .claims import claim, nothing_done
@@ -77,7 +77,7 @@ def predict(
         say(f"warning: {warning}", quiet=run.quiet)
     if n_abstained:
         say(
-            f"{counted(n_abstained, 'prediction was', 'predictions were')} withheld, see the column reason",
+            f"{count(n_abstained, 'prediction was', 'predictions were')} withheld, see the column reason",
             quiet=run.quiet,
         )
     if run.as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biopercept.errors import counted
+from biopercept.errors import count
 
 from . import options, work_sharing
 from .terminal import print_json, print_text, progress, safe_text, say
@@ -93,9 +93,9 @@ def prepare(
         )
     if summary.store is not None:
         write_windows_plan(summary.log, plan if plan.lines else None)
-    for fault, count in alike.items():
-        if count > 1:
-            say(f"failed: so too in {count - 1} more: {fault}")
+    for fault, n in alike.items():
+        if n > 1:
+            say(f"failed: so too in {n - 1} more: {fault}")
     for warning in summary.warnings:
         say(f"warning: {warning}", quiet=run.quiet)
     if run.as_json:
@@ -128,7 +128,7 @@ def _line(row: LogRow) -> str:
     if row.status == "failed":
         return f"failed: {row.message}"
     windows = f"{row.windows_labelled} labelled and {row.windows_grid} grid windows"
-    return f"{row.title}: {windows}, {counted(len(row.signals), 'signal')}, {row.seconds:.1f} s"
+    return f"{row.title}: {windows}, {count(len(row.signals), 'signal')}, {row.seconds:.1f} s"
 
 
 def _document(summary: PrepareSummary) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _left_out(summary: PrepareSummary) -> dict[str, int]:
 
 def _print(summary: PrepareSummary) -> None:
     counts = ", ".join(f"{summary.count(status)} {status}" for status in ("prepared", "reused", "failed"))
-    print_text(f"{counted(len(summary.rows), 'recording')}: {counts}; {summary.seconds:.1f} s")
+    print_text(f"{count(len(summary.rows), 'recording')}: {counts}; {summary.seconds:.1f} s")
     for reason, n in _left_out(summary).items():
         unit = "" if reason.startswith(("interval", "recording", "window")) else " windows"
         print_text(safe_text(f"left out: {reason}: {n}{unit}"))

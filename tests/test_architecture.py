@@ -135,6 +135,12 @@ def test_the_circle_finder_finds_a_circle() -> None:
         _assert_no_circle({"a": {"b"}, "b": {"a"}, "c": set()})
 
 
+@pytest.mark.parametrize("module", sorted(_modules()))
+def test_no_text_is_made_and_thrown_away(module: str) -> None:
+    alone = [node for node in ast.walk(this_checkout().tree(module)) if isinstance(node, ast.Expr)]
+    assert [node.lineno for node in alone if isinstance(node.value, ast.JoinedStr)] == []
+
+
 def test_the_command_line_is_imported_by_nobody() -> None:
     guests = [
         m

@@ -9,12 +9,12 @@ import numpy as np
 from typer.testing import CliRunner
 
 from biopercept.cli.main import build_app
-from biopercept.errors import counted
+from biopercept.errors import count
 from biopercept.loaders.loading import load_recording
 
 
 def test_one_of_it_is_singular_with_its_verb() -> None:
-    phrases = [counted(n, "annotation lies", "annotations lie") for n in (0, 1, 2)]
+    phrases = [count(n, "annotation lies", "annotations lie") for n in (0, 1, 2)]
     assert phrases == ["0 annotations lie", "1 annotation lies", "2 annotations lie"]
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from biopercept.audit.data import AuditData, FoldValues, ProbeScore, accuracy, filled_and_scaled
 from biopercept.baselines.features import fit_clock, fit_probe, fit_quality, quality_by_modality
 from biopercept.data.windows import FloatArray, IntArray
+from biopercept.errors import count
 from biopercept.evaluation.metrics import bootstrap_interval, percentile_interval
-from biopercept.report.text import count, score, with_interval
+from biopercept.report.text import score, with_interval
 from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped
 
 

@@ -17,7 +17,7 @@ from biopercept.audit.settings import AuditSettings
 from biopercept.data.normalisation import Sessions
 from biopercept.data.splits import K_FOLD, Fold, make_folds, stand_ins
 from biopercept.data.windows import FloatArray, IntArray, WindowTable
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError, StudyError, count
 from biopercept.evaluation.folds import check_classes_per_fold
 from biopercept.evaluation.metrics import (
     Bootstrap,
@@ -28,7 +28,7 @@ from biopercept.evaluation.metrics import (
     score_subject,
 )
 from biopercept.evaluation.plan import EvaluationRequest, Plan, choose_tasks, plan_evaluation
-from biopercept.report.text import count, score, with_interval
+from biopercept.report.text import score, with_interval
 from biopercept.results.audit import Finding, Verdict
 from biopercept.store.prepared import Mask, WindowedRecording
 from biopercept.store.reading import StudyStore

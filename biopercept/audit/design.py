@@ -15,8 +15,8 @@ from biopercept.audit.data import AuditData, ProbeScore, accuracy
 from biopercept.baselines.features import fit_trees
 from biopercept.data.duplicates import blocks_of, shared_pairs
 from biopercept.data.normalisation import PER_RECORDING_MODES
-from biopercept.errors import counted
-from biopercept.report.text import count, listed, score, shown
+from biopercept.errors import count
+from biopercept.report.text import listed, score, shown
 from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped, Verdict
 from biopercept.store.prepared import StoredSignal, WindowedRecording
 from biopercept.studies.plain import UNKNOWN
@@ -108,7 +108,7 @@ def fixed_order(data: AuditData) -> Finding | Skipped:
     if len(orders) < _LEAST_SUBJECTS:
         return Skipped(
             probe="label-order",
-            reason=f"{counted(len(orders), 'subject has several', 'subjects have several')}"
+            reason=f"{count(len(orders), 'subject has several', 'subjects have several')}"
             f" labels in a known order; at least 5 are needed",
         )
     (order, n_same), n = Counter(orders.values()).most_common(1)[0], len(orders)
@@ -170,8 +170,7 @@ def _spread_of(data: AuditData, name: str, of_subjects: ProbeScore) -> Finding |
     if len(values) < _LEAST_SUBJECTS:
         return Skipped(
             probe=probe,
-            reason=f"{counted(len(values), 'subject has', 'subjects have')}"
-            f" a score of their own; at least 5 are needed",
+            reason=f"{count(len(values), 'subject has', 'subjects have')} a score of their own; at least 5 are needed",
         )
     sd = float(values.std(ddof=1))
     is_better = of_subjects.ci95[0] > of_subjects.chance

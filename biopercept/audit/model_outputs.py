@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from biopercept.audit.data import AuditData, FoldValues
 from biopercept.data.splits import K_FOLD, Fold
 from biopercept.data.windows import FloatArray
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError, StudyError, count
 from biopercept.evaluation.plan import EvaluationRequest, Plan, plan_evaluation
 from biopercept.evaluation.runs import FoldDone, RunFolder
 from biopercept.parallel import Work, run_jobs
-from biopercept.report.text import count, listed
+from biopercept.report.text import listed
 from biopercept.results.audit import LEAK, OK, Finding
 from biopercept.results.cross_validation import CrossValidation, load_cross_validation
 from biopercept.results.reading import read_json, read_table

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from biopercept.audit.data import AuditData, FoldValues, ProbeScore, accuracy, filled_and_scaled, has_all_values
 from biopercept.data.windows import FloatArray, IntArray, WindowTable
-from biopercept.report.text import count, score, with_interval
+from biopercept.errors import count
+from biopercept.report.text import score, with_interval
 from biopercept.results.audit import LEAK, OK, WARNING, Finding, Skipped, Verdict
 
 _LEAST_IN_CELL = 4

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import SettingsError, StudyError
+from biopercept.errors import SettingsError, StudyError, count
 from biopercept.report.scores import labels_of
-from biopercept.report.text import count, listed, shown
+from biopercept.report.text import listed, shown
 from biopercept.results.cross_validation import CrossValidation
 from biopercept.results.folder import FoldsFile, load_results
 from biopercept.results.reading import read_result

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from biopercept.comparison.matching import Matched, MatchedStudy
+from biopercept.errors import count
 from biopercept.measures.statistics import smallest_p
-from biopercept.report.text import SPLITS, count, interval_text, listed, p_value, score, shown, with_interval
+from biopercept.report.text import SPLITS, interval_text, listed, p_value, score, shown, with_interval
 from biopercept.report.warnings import PROBE_MEANING
 from biopercept.results.comparison import RANKS_AND_PAIRS, SENSOR_METRICS, Comparison, Pair, SensorCost
 from biopercept.results.cross_validation import CrossValidation
@@ -246,7 +247,7 @@ def methods_of(comparison: Comparison) -> tuple[str, ...]:
     ties = any(pair.n_zero or pair.ties for pair in comparison.pairs)
     methods = {pair.p_method for pair in comparison.pairs}
     return (
-        f"The unit is the subject: a score within each subject, the difference of two models within each subject, "
+        "The unit is the subject: a score within each subject, the difference of two models within each subject, "
         f"n = {comparison.n_subjects}. {pairs.capitalize()} was tested with Wilcoxon's two-sided signed-rank test, "
         f"{_p_words(methods)}; differences of 0 are ranked and then left out (Pratt)"
         f"{', ties share the mean rank and the distribution is that of the ranks at hand' if ties else ''}.",

@@ -140,7 +140,7 @@ def plan_personal_curve(store: StudyStore, request: EvaluationRequest) -> Person
         raise SettingsError("personalise deals subjects into folds; set evaluation.split to k-fold or subject")
     if request.evaluation.missing_sensors != NONE:
         raise SettingsError(
-            f"personalise asks with all sensors; set evaluation.missing_sensors to none "
+            "personalise asks with all sensors; set evaluation.missing_sensors to none "
             f"(it is {request.evaluation.missing_sensors})"
         )
     check_calibration((), request.evaluation, "the curve of personalise")

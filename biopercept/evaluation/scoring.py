@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.data.views import measured_sensors
-from biopercept.errors import StudyError, counted
+from biopercept.errors import StudyError, count
 from biopercept.evaluation.fold_fits import FoldResult
 from biopercept.evaluation.metrics import (
     auroc_score,
@@ -242,7 +242,7 @@ def _class_scores(
     levels = level_scores(subject, target, probabilities, bootstrap) if plan.task.kind == ORDINAL else {}
     errors = pooled_probability_scores(subject, target, probabilities, bootstrap)
     undefined = [s.participant for s in per_subject if s.balanced_accuracy is None]
-    one = counted(len(undefined), "subject has", "subjects have")
+    one = count(len(undefined), "subject has", "subjects have")
     one_class = f"{one} windows of one class only and no score: {', '.join(undefined)}"
     return CrossValidation(
         **_run(plan, results),

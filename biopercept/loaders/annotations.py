@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from biopercept.errors import counted
+from biopercept.errors import count
 from biopercept.recording import BAD, Correction, Interval
 
 MOST_ANNOTATIONS = 200_000
@@ -27,6 +27,12 @@ def plain_label(text: str) -> str:
 def plain_words(text: str, longest: int = LONGEST_LABEL) -> str:
     """Return a text in one printable line, its words one blank apart."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:longest]
+
+
+def outside_note(n: int, what: str) -> str:
+    """Return the note that some annotations lie outside their recording; ``what`` is what the format calls one."""
+    rest = "outside the recording and"
+    return count(n, f"{what} lies {rest} is left out", f"{what}s lie {rest} are left out")
 
 
 def placed_intervals(
@@ -50,11 +56,10 @@ def placed_intervals(
             is_length = math.isfinite(duration) and duration > 0
             intervals.append(Interval(onset, duration if is_length else 0.0, label))
     if n_outside:
-        lie = counted(n_outside, "annotation lies", "annotations lie")
-        notes.append(f"{lie} outside the recording and {'is' if n_outside == 1 else 'are'} left out")
+        notes.append(outside_note(n_outside, "annotation"))
     if n_unusable:
         are = "is" if n_unusable == 1 else "are"
-        notes.append(f"{counted(n_unusable, 'annotation')} without a time or a text {are} left out")
+        notes.append(f"{count(n_unusable, 'annotation')} without a time or a text {are} left out")
     if n_over:
         notes.append(f"only the first {MOST_ANNOTATIONS} annotations are used")
     return tuple(sorted(intervals, key=lambda interval: interval.onset_seconds))

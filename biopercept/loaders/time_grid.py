@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import counted
+from biopercept.errors import count
 from biopercept.recording import FloatArray
 
 MOST_SAMPLES = 1 << 28
@@ -99,7 +99,7 @@ def fit_grid(times: FloatArray) -> TimeGrid | None:
     rows = np.flatnonzero(np.isfinite(times))
     if len(rows) < len(times):
         n_lost = len(times) - len(rows)
-        lost = counted(n_lost, "row has", "rows have")
+        lost = count(n_lost, "row has", "rows have")
         notes.append(f"{lost} no readable time and {'is' if n_lost == 1 else 'are'} left out")
     known = rows
     n_back = int((np.diff(times[rows]) < 0).sum())
@@ -239,8 +239,8 @@ def _describe(
 ) -> None:
     if n_together:
         notes.append(
-            f"{counted(n_together, 'row has times that fall', 'rows have times that fall')}"
-            f" together; nothing says which is right, they are missing"
+            f"{count(n_together, 'row has times that fall', 'rows have times that fall')}"
+            " together; nothing says which is right, they are missing"
         )
     if n_empty:
         notes.append(f"gaps: {n_empty} of {n_samples} samples ({n_empty * step:.1f} s) have no row and are missing")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biopercept.errors import RecordingError, SettingsError, counted
+from biopercept.errors import RecordingError, SettingsError, count
 from biopercept.measures.around import Around, Courses, courses_around, measure_around, notes_around
 from biopercept.measures.columns import OF_A_ROW, Column, column_of
 from biopercept.measures.stretches import Measures, measure
@@ -223,7 +223,7 @@ def _events(recording: Recording) -> tuple[FloatArray, FloatArray, tuple[str, ..
         raise RecordingError(f"{_title(recording)} has no event that lasts and lies in the recording")
     n_lost = len(recording.intervals) - len(inside)
     notes = (
-        (f"{counted(n_lost, 'event has', 'events have')} no row: they have no duration, or lie outside the recording.",)
+        (f"{count(n_lost, 'event has', 'events have')} no row: they have no duration, or lie outside the recording.",)
         if n_lost
         else ()
     )

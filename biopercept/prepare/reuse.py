@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError, counted, recording_title
+from biopercept.errors import BioperceptError, OutputError, SettingsError, StoreError, count, recording_title
 from biopercept.files import content_hash, plain_cell, write_json, write_table
 from biopercept.loaders.corrections import corrections_of
 from biopercept.loaders.folders import companions
@@ -283,7 +283,7 @@ def refuse_dropping(stored: Collection[str], wanted: Collection[str], in_study: 
     dropped = (set(stored) & set(in_study)) - set(wanted)
     if dropped:
         raise StoreError(
-            f"{store.name} holds {counted(len(dropped), 'recording')} of subjects that are not selected now and "
+            f"{store.name} holds {count(len(dropped), 'recording')} of subjects that are not selected now and "
             "would be lost; prepare the selection into another output, or add --restart to begin anew"
         )
 

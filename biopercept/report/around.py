@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biopercept.errors import count
 from biopercept.measures.around import COURSE_UNITS, HEART_RATE, SKIN
 from biopercept.measures.averages import MeanCourse
 from biopercept.report.drawing import FAINT, INK, Drawing, FigureData, colours, draw
-from biopercept.report.text import count, shortened
+from biopercept.report.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

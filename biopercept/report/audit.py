@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from biopercept.report.text import Table, count, score, shown, terminal_table, with_interval
+from biopercept.errors import count
+from biopercept.report.text import Table, score, shown, terminal_table, with_interval
 from biopercept.results.audit import LEAK, OK, VERDICTS, WARNING, Audit, Finding
 
 MEANINGS = {

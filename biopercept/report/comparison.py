@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from biopercept.errors import count
 from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, FigureData, draw, name_rows, reach
 from biopercept.report.text import (
     SPLITS,
     Table,
-    count,
     interval_text,
     latex,
     latex_table,

@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from biopercept.errors import count
 from biopercept.report.drawing import BLUE, FAINT, GREEN, INK, RED, Drawing, FigureData, draw, reach
-from biopercept.report.text import Table, count, interval_text, markdown, markdown_table, span, with_interval
+from biopercept.report.text import Table, interval_text, markdown, markdown_table, span, with_interval
 from biopercept.results.curves import STAMP, CurveScore, LearningCurve, LearningPoint, PersonalCurve, PersonalPoint
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biopercept.errors import recording_title
+from biopercept.errors import count, recording_title
 from biopercept.files import signed_page, write_text
 from biopercept.report.drawing import BLUE, FAINT, INK, RED, Drawing, draw, name_rows
 from biopercept.report.layout import PAGE_KIND, Head, KeyNumber, ReportWarning, Section, page_of
-from biopercept.report.text import Table, count, interval_text, listed, shortened, span, turned
+from biopercept.report.text import Table, interval_text, listed, shortened, span, turned
 from biopercept.results.explanation import (
     ATTENTION,
     BETTER,

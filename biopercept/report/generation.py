@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from biopercept.report.text import Table, count, interval_text, markdown, table
+from biopercept.errors import count
+from biopercept.report.text import Table, interval_text, markdown, table
 from biopercept.results.generation import BETTER, FILLERS, LEVEL, WORSE, Generation, SignalError, SignalScore
 from biopercept.results.reading import CountedEstimate
 

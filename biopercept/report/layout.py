@@ -9,9 +9,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from biopercept.errors import count
 from biopercept.report.drawing import LINES, Drawing
 from biopercept.report.template import HERE, carried, environment, uplot_licence
-from biopercept.report.text import Table, count, shown
+from biopercept.report.text import Table, shown
 from biopercept.version import __version__
 
 PAGE_KIND = "report"

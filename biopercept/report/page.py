@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from biopercept.errors import OutputError, StudyError, recording_title, the_model
+from biopercept.errors import OutputError, StudyError, count, recording_title, the_model
 from biopercept.files import signed_page, write_text
 from biopercept.report.audit import audit_table
 from biopercept.report.comparison import comparison_figures, comparison_tables
@@ -48,7 +48,7 @@ from biopercept.report.study_sections import (
     store_sections,
     study_files,
 )
-from biopercept.report.text import Table, count, file_table, listed, terminal_table, turned
+from biopercept.report.text import Table, file_table, listed, terminal_table, turned
 from biopercept.report.timelines import (
     line_figure,
     missing_figure,

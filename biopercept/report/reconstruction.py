@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biopercept.errors import count
 from biopercept.files import write_text
 from biopercept.report.drawing import BLUE, FAINT, Drawing, FigureData, draw
 from biopercept.report.layout import Head, ReportWarning, Section, page_of
-from biopercept.report.text import NOT_DEFINED, Table, count, interval_text, shown
+from biopercept.report.text import NOT_DEFINED, Table, interval_text, shown
 from biopercept.results.reading import read_table
 from biopercept.results.reconstruction import PAGE, UNKNOWN, ReconstructedChannel, Reconstruction
 

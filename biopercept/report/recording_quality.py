@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biopercept.errors import count
 from biopercept.measures.quality import RatedSignal, RecordingQuality, Sensor
 from biopercept.preprocessing.quality import REASONS
 from biopercept.recording import AlignedFile, FloatArray
 from biopercept.report.drawing import BLUE, FAINT, INK, Drawing, draw
 from biopercept.report.layout import Head, ReportWarning, Section, page_of
-from biopercept.report.text import Table, count, duration, listed, shortened, shown
+from biopercept.report.text import Table, duration, listed, shortened, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

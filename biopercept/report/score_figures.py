@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import ranged
+from biopercept.errors import count, ranged
 from biopercept.recording import FloatArray
 from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, FigureData, draw, name_rows, reach
 from biopercept.report.scores import N_BINS, estimate, labels_of, pooled
-from biopercept.report.text import count, score, shortened, span
+from biopercept.report.text import score, shortened, span
 from biopercept.results.cross_validation import CrossValidation, NumberValidation, SensorSubset
 from biopercept.results.predictions import Predictions
 from biopercept.results.training import TrainingCourse

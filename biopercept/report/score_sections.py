@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+from biopercept.errors import count
 from biopercept.files import write_bytes
 from biopercept.report.drawing import Drawing
 from biopercept.report.layout import KeyNumber, PictureBudget, Section
@@ -35,7 +36,7 @@ from biopercept.report.scores import (
     subject_table,
     trust_sentences,
 )
-from biopercept.report.text import SPLITS, Table, count, listed, score, turned, with_interval
+from biopercept.report.text import SPLITS, Table, listed, score, turned, with_interval
 from biopercept.report.timelines import overview_figure, quality_figure, timeline_figure
 from biopercept.report.warnings import same_data
 from biopercept.results.command import commands_of

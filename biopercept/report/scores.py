@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from biopercept.errors import the_model
+from biopercept.errors import count, the_model
 from biopercept.report.text import (
     NOT_DEFINED,
     SPLITS,
     Table,
-    count,
     duration,
     heading,
     interval_text,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from biopercept.errors import SettingsError
+from biopercept.errors import SettingsError, count
 from biopercept.preprocessing.cardiac import Beats, bvp_beats, ecg_beats, no_beats
 from biopercept.preprocessing.settings import CleaningSettings
 from biopercept.recording import FloatArray, Signal
 from biopercept.report.drawing import BLUE, FAINT, INK, RED, Drawing, FigureData, class_legend, colours, draw
-from biopercept.report.text import count, duration, shortened
+from biopercept.report.text import duration, shortened
 from biopercept.report.timelines import class_strips, title_of
 from biopercept.results.predictions import Predictions
 from biopercept.store.prepared import StoredSignal, WindowedRecording

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biopercept.data.windows import labelled_windows
-from biopercept.errors import BioperceptError, StudyError, ranged
+from biopercept.errors import BioperceptError, StudyError, count, ranged
 from biopercept.measures.columns import column_of
 from biopercept.measures.conditions import ConditionEffect, condition_effects
 from biopercept.measures.statistics import smallest_p
@@ -23,7 +23,6 @@ from biopercept.report.scores import card_table
 from biopercept.report.stored_signals import cleaning_of, signal_figures
 from biopercept.report.text import (
     Table,
-    count,
     duration,
     interval_text,
     listed,

@@ -93,11 +93,6 @@ def with_interval(mean: float | None, interval: tuple[float, float] | None, digi
     return f"{score(mean, digits)} [{score(interval[0], digits)}, {score(interval[1], digits)}]"
 
 
-def count(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun ("1 subject", "3,161 windows")."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def duration(seconds: float | None) -> str:
     """Return a duration in the unit that reads best: "45 s", "13.5 min", "2.1 h"."""
     if seconds is None or not math.isfinite(seconds):

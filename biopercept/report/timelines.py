@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from biopercept.errors import count
 from biopercept.report.drawing import (
     FAINT,
     GREEN,
@@ -21,7 +22,7 @@ from biopercept.report.drawing import (
     draw,
     name_rows,
 )
-from biopercept.report.text import count, shortened, shown
+from biopercept.report.text import shortened, shown
 from biopercept.results.folder import Preparation
 from biopercept.results.predictions import NumberLine, Predictions, RecordingKey
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from biopercept.errors import count
 from biopercept.report.layout import ReportWarning
 from biopercept.report.scores import estimate, other_split, pooled
-from biopercept.report.text import count, listed, score, shown
+from biopercept.report.text import listed, score, shown
 from biopercept.results.audit import Audit
 from biopercept.results.cross_validation import CrossValidation, NumberValidation
 from biopercept.results.curves import LearningCurve, PersonalCurve

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from biopercept.errors import counted
+from biopercept.errors import count
 from biopercept.files import visible_members
 from biopercept.loaders.folders import companions, is_known
 from biopercept.loaders.sidecars import inherited_files, sidecars_of
@@ -293,5 +293,5 @@ def _intervals(
                 if values := cells_of(row, columns):
                     cells[interval] = values
         if n_missing:
-            notes.append(f"{shown}: {counted(n_missing, 'event')} left out, their onset, duration or trial_type is n/a")
+            notes.append(f"{shown}: {count(n_missing, 'event')} left out, their onset, duration or trial_type is n/a")
     return lines, cells

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from biopercept.errors import counted
+from biopercept.errors import count
 from biopercept.tasks import Task
 from biopercept.training.calibration import Calibration
 from biopercept.training.checkpoint import Checkpoint, start_words, versions
@@ -290,7 +290,7 @@ def _fallen_back(personal: dict[str, Any]) -> str:
     if not personal["is_checked"]:
         return (
             f"This is the starting model, unchanged: of {whose}'s labels there were {minutes:.1f} minutes, too few to "
-            f"set any aside to check on, so nothing was adapted (personalisation.unchecked=adapt would adapt it "
+            "set any aside to check on, so nothing was adapted (personalisation.unchecked=adapt would adapt it "
             f"without a check).{before}"
         )
     return (
@@ -320,9 +320,8 @@ def _start_sentence(start: dict[str, Any] | None) -> list[str]:
 def _calibration_sentence(calibration: Calibration | None) -> list[str]:
     if calibration is None:
         return ["", "## Calibration", "None: read a probability as a score, not as a chance."]
-    learnt = f"learnt from {calibration.source} ("
-    f"{counted(len(calibration.subjects), 'subject')}"
-    f", {counted(calibration.n_windows, 'window')})"
+    whose = f"{count(len(calibration.subjects), 'subject')}, {count(calibration.n_windows, 'window')}"
+    learnt = f"learnt from {calibration.source} ({whose})"
     how = {
         "none": "Probabilities are not calibrated",
         "temperature": f"Probabilities are calibrated by temperature {calibration.temperature:.3f}",

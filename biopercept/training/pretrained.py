@@ -15,7 +15,7 @@ from typing import Any
 
 from biopercept.data.inputs import WindowInputs
 from biopercept.data.normalisation import NormalisationSettings, TrainingStatistics
-from biopercept.errors import CheckpointError, StudyError, counted
+from biopercept.errors import CheckpointError, StudyError, count
 from biopercept.files import only_writer
 from biopercept.model.biosignals import BiosignalPerceiver
 from biopercept.model.settings import PerceiverSettings, TokenSettings
@@ -172,7 +172,7 @@ def save_pretrained(done: PretrainedNetwork, request: PretrainingRequest, origin
     Raises OutputError where a file cannot be written.
     """
     studies, start = origin.studies, origin.start
-    names = ", ".join(f"{row['study']} ({counted(len(row['subjects']), 'subject')})" for row in studies)
+    names = ", ".join(f"{row['study']} ({count(len(row['subjects']), 'subject')})" for row in studies)
     card = (
         f"# A network pretrained without labels ({request.settings.objective})\n\nIt predicts no task. "
         f"Its weights have seen signals of {names}: scores on these people are no scores on unseen people.\n"

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import ranged
+from biopercept.errors import count, ranged
 from biopercept.files import signed_page, write_text
 from biopercept.modalities import MODALITIES
 from biopercept.recording import Signal
 from biopercept.report.recordings.strips import when
 from biopercept.report.template import HERE, asset, carried, environment, uplot_licence
-from biopercept.report.text import NOT_DEFINED, Table, count, duration, shown
+from biopercept.report.text import NOT_DEFINED, Table, duration, shown
 from biopercept.version import __version__
 from biopercept.viewing.packing import (
     Packed,

@@ -147,6 +147,7 @@ def _first_person(store: Path, output: Path) -> float:
     Raises BioperceptError where it ends before.
     """
     words = (*_SCORES, "-j", "2", "-o", str(output), "-q")
+    shutil.rmtree(output, ignore_errors=True)
     start = time.perf_counter()
     run = subprocess.Popen([sys.executable, "-m", "biopercept.cli", "personalise", str(store), *words])
     try:

@@ -78,3 +78,9 @@ def test_scores_say_on_whom_and_that_they_are_of_other_networks(model: Checkpoin
     chance, auroc = scores["chance"]["dummy"], scores["auroc"]
     assert f"Guessing by the shares of the classes: {chance:.3f}." in words
     assert f"AUROC {auroc['mean']:.3f} [{auroc['ci95'][0]:.3f}, {auroc['ci95'][1]:.3f}], Brier score 0." in words
+
+
+def test_whose_windows_taught_the_calibration_is_said(model: Checkpoint) -> None:
+    assert model.calibration is not None
+    whose = replace(model.calibration, source="folds", subjects=("a",), n_windows=1200)
+    assert "learnt from folds (1 subject, 1,200 windows)" in model_card(replace(model, calibration=whose))

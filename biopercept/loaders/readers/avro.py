@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopercept.errors import RecordingError, library_words
-from biopercept.loaders.annotations import plain_label
+from biopercept.loaders.annotations import outside_note, plain_label
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS
 from biopercept.loaders.identity import identity_of_entries
@@ -463,5 +463,5 @@ def _tags(parts: Sequence[_Part], zero: float, end: float, notes: list[str]) -> 
     onsets = np.unique(np.concatenate([part.tags for part in parts])) - zero
     is_inside = (onsets >= 0) & (onsets <= end)
     if not is_inside.all():
-        notes.append(f"{int((~is_inside).sum())} tags lie outside the recording and are left out")
+        notes.append(outside_note(int((~is_inside).sum()), "tag"))
     return tuple(Interval(float(onset), 0.0, "tag") for onset in onsets[is_inside])

@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from biopercept.errors import RecordingError, counted, library_words
-from biopercept.loaders.annotations import plain_words
+from biopercept.errors import RecordingError, library_words
+from biopercept.loaders.annotations import outside_note, plain_words
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.libraries import library_for, quiet
 from biopercept.loaders.recognition import FORMAT, SignalOverride, quantity_of
@@ -351,8 +351,7 @@ def _markers(headers: _Headers, duration: float, notes: list[str]) -> tuple[tupl
         else:
             n_outside += 1
     if n_outside:
-        lie = counted(n_outside, "marker lies", "markers lie")
-        notes.append(f"{lie} outside the recording and {'is' if n_outside == 1 else 'are'} left out")
+        notes.append(outside_note(n_outside, "marker"))
     if n_segments > 1:
         notes.append(
             f"recorded in {n_segments} segments, which follow each other in the file: how long it was stopped between"

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError, counted
-from biopercept.loaders.annotations import MOST_ANNOTATIONS, plain_label
+from biopercept.errors import RecordingError, count
+from biopercept.loaders.annotations import MOST_ANNOTATIONS, outside_note, plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import stray_times
 from biopercept.loaders.identity import identity_notes
@@ -167,8 +167,7 @@ def _record_starts(
     is_gap = gaps > 1e-3 * header.record_seconds
     if is_gap.any():
         notes.append(
-            f"discontinuous: {counted(int(is_gap.sum()), 'gap')}, {gaps[is_gap].sum():.1f} s in all, "
-            "are missing samples"
+            f"discontinuous: {count(int(is_gap.sum()), 'gap')}, {gaps[is_gap].sum():.1f} s in all, are missing samples"
         )
     return starts, kept
 
@@ -270,9 +269,7 @@ def _digital(field: NDArray[np.uint8], width: int) -> FloatArray:
 def _within(intervals: tuple[Interval, ...], duration: float, notes: list[str]) -> tuple[Interval, ...]:
     kept = tuple(interval for interval in intervals if 0 <= interval.onset_seconds <= duration)
     if len(kept) < len(intervals):
-        n_outside = len(intervals) - len(kept)
-        lie = counted(n_outside, "annotation lies", "annotations lie")
-        notes.append(f"{lie} outside the recording and {'is' if n_outside == 1 else 'are'} left out")
+        notes.append(outside_note(len(intervals) - len(kept), "annotation"))
     return kept
 
 
@@ -544,7 +541,7 @@ def read_annotations(path: Path, header: EdfHeader) -> EdfAnnotations:
     notes = []
     if n_broken:
         notes.append(
-            f"{counted(n_broken, 'annotation cannot be read and is', 'annotations cannot be read and are')} left out"
+            f"{count(n_broken, 'annotation cannot be read and is', 'annotations cannot be read and are')} left out"
         )
     if len(annotations) >= MOST_ANNOTATIONS:
         notes.append(f"only the first {MOST_ANNOTATIONS} annotations are used")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from biopercept.errors import RecordingError, counted
+from biopercept.errors import RecordingError, count
 from biopercept.loaders.archives import checked_members, opened_zip
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_in_memory, channel_of_beats
 from biopercept.loaders.clock import FAR_SECONDS, stray_times
@@ -407,7 +407,7 @@ def read_numbers(content: bytes, n_columns: int) -> tuple[FloatArray, tuple[str,
         values = np.array([_line(line, n_columns) for line in content.decode("latin-1").splitlines()])
     n_unreadable = int(np.isnan(values).any(axis=1).sum())
     if n_unreadable:
-        remarks.append(f"{counted(n_unreadable, 'line is', 'lines are')} not {n_columns} plain numbers: missing")
+        remarks.append(f"{count(n_unreadable, 'line is', 'lines are')} not {n_columns} plain numbers: missing")
     return values, tuple(remarks)
 
 

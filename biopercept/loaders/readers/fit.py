@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError, counted, library_words
+from biopercept.errors import RecordingError, count, library_words
 from biopercept.loaders.assembly import RawChannel, assemble_signals, block_of_rows, channel_of_beats
 from biopercept.loaders.clock import LONGEST_DAYS, put_on, stray_times
 from biopercept.loaders.identity import identity_notes
@@ -255,8 +255,8 @@ def _one_per_cell(
     n_differ = int(((low < high).any(axis=1)).sum())
     if n_differ:
         notes.append(
-            f"{counted(n_differ, 'second has records that differ', 'seconds have records that differ')}"
-            f"; nothing says which is right, they are missing"
+            f"{count(n_differ, 'second has records that differ', 'seconds have records that differ')}"
+            "; nothing says which is right, they are missing"
         )
     return unique, np.where(low == high, low, np.nan)
 

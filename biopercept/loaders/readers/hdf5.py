@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError, counted
+from biopercept.errors import RecordingError, count
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.identity import identity_of_entries
 from biopercept.loaders.plux import Device, places_by_counter, plux_device, transfer_of
@@ -259,8 +259,8 @@ def _places(path: Path, group: Any, device: Device, n_rows: int, notes: list[str
     if not n_lost:
         return None
     notes.append(
-        f"{counted(n_lost, 'sample was', 'samples were')}"
-        f" lost on their way from the device, by its counter; they are missing"
+        f"{count(n_lost, 'sample was', 'samples were')}"
+        " lost on their way from the device, by its counter; they are missing"
     )
     return places
 

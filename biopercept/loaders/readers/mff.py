@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import RecordingError, counted
+from biopercept.errors import RecordingError, count
 from biopercept.loaders.annotations import placed_intervals
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.readers.mne_raws import MOST_CHANNELS, check_size, positions_on_head, with_bad_channels
@@ -278,7 +278,7 @@ def _placed(folder: Path, signals: _Signals, epochs: Sequence[_Epoch], notes: li
             stop += block.n_samples
     n_used = sum(epoch.last_block - epoch.first_block + 1 for epoch in epochs) or len(signals.blocks)
     if n_gaps:
-        notes.append(f"discontinuous: {counted(n_gaps, 'gap')}, {n_lost / rate:.1f} s in all, are missing samples")
+        notes.append(f"discontinuous: {count(n_gaps, 'gap')}, {n_lost / rate:.1f} s in all, are missing samples")
     if n_used < len(signals.blocks):
         notes.append(f"{len(signals.blocks) - n_used} blocks of {signals.file.name} are in no epoch; left out")
     return _reader(folder, signals, pieces), stop

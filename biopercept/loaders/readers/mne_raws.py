@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from biopercept.errors import BioperceptError, RecordingError, counted, library_words
+from biopercept.errors import BioperceptError, RecordingError, count, library_words
 from biopercept.loaders.annotations import bad_at_joins, placed_intervals, plain_label
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals
 from biopercept.loaders.clock import LONGEST_DAYS
@@ -129,7 +129,7 @@ def _warning(text: str, path: Path) -> str:
     """Return the note that a warning of mne is worth; empty for those about what is not used here."""
     for pattern, one, many in _WARNINGS:
         if match := pattern.search(text):
-            return counted(int(match[1]), one, many)
+            return count(int(match[1]), one, many)
     return _sentence(text, path) if _MATTERS.search(text) and not _IDLE.search(text) else ""
 
 
@@ -216,7 +216,7 @@ def _annotations(
     gaps = _merged(gaps)
     if gaps:
         seconds = sum(stop - begin for begin, stop in gaps) / rate
-        notes.append(f"discontinuous: {counted(len(gaps), 'gap')}, {seconds:.1f} s in all, are missing samples")
+        notes.append(f"discontinuous: {count(len(gaps), 'gap')}, {seconds:.1f} s in all, are missing samples")
     return marks, joins, gaps
 
 
@@ -442,7 +442,7 @@ def with_bad_channels(recording: Recording, labels: Iterable[str], source: str) 
     if bad:
         notes = (
             *notes,
-            f"{counted(len(bad), 'channel that the file marks as bad is', 'channels that the file marks as bad are')}"
+            f"{count(len(bad), 'channel that the file marks as bad is', 'channels that the file marks as bad are')}"
             f" not used",
         )
     if strange:

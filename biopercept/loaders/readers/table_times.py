@@ -319,7 +319,7 @@ def clock_of(
                 return _clock_of_stamps(path, name, days.seconds, days.kind, days.notes, notes)
             raise RecordingError(
                 f"{path.name}: column {name!r} holds neither unix times nor ISO dates ({known[0]:g} the first); name "
-                f"it 'time' if it is seconds from the recording's start, or write its unit in "
+                "it 'time' if it is seconds from the recording's start, or write its unit in "
                 f'{without_suffix(path.name)}.json beside it: {{"{name}": {{"Units": "ms"}}}}'
             )
         if _word(name) == "timer":

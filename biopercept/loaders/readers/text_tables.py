@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biopercept.errors import RecordingError, counted
+from biopercept.errors import RecordingError, count
 from biopercept.loaders.archives import unpacked
 from biopercept.loaders.identity import identity_in_text
 from biopercept.loaders.recognition import quantity_of
@@ -136,7 +136,7 @@ def _table(
     n_short = _n_short_lines(text, dialect)
     if n_short:
         notes.append(
-            f"{counted(n_short, 'line has fewer', 'lines have fewer')}"
+            f"{count(n_short, 'line has fewer', 'lines have fewer')}"
             f" than {len(names)} cells; those that lack are missing"
         )
     return TextTable(names, values, tuple(notes), units)

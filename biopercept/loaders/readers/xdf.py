@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopercept.errors import RecordingError, counted, library_words, listed
+from biopercept.errors import RecordingError, count, library_words, listed
 from biopercept.loaders.annotations import LONGEST_LABEL, plain_words
 from biopercept.loaders.assembly import BlockReader, RawChannel, assemble_signals, block_of_rows, block_on_grid
 from biopercept.loaders.clock import FAR_SECONDS, LONGEST_DAYS, stray_times
@@ -339,7 +339,7 @@ def _events(one: _Decoded, notes: list[str]) -> list[Interval]:
             n_empty += 1
     if n_empty:
         notes.append(
-            f"{one.stream.name}: {counted(n_empty, 'marker is empty and is', 'markers are empty and are')} left out"
+            f"{one.stream.name}: {count(n_empty, 'marker is empty and is', 'markers are empty and are')} left out"
         )
     return intervals
 
@@ -499,7 +499,7 @@ def _say_gaps(one: _Decoded, cells: NDArray[np.int64], rate: float, astray: floa
     gaps = np.diff(cells) - 1
     if (gaps > 0).any():
         notes.append(
-            f"{name}: {counted(int((gaps > 0).sum()), 'gap')} (breaks or clock resets), {gaps.sum() / rate:.1f} s in "
+            f"{name}: {count(int((gaps > 0).sum()), 'gap')} (breaks or clock resets), {gaps.sum() / rate:.1f} s in "
             "all, are missing samples"
         )
     if astray > 1.5 / rate:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biopercept.errors import count
 from biopercept.measures.excerpts import Excerpt, covered_share, eeg_scores, excerpts_of
 from biopercept.measures.shapes import REJECTED, beat_kinds, eeg_spectra, response_waves
 from biopercept.modalities import MODALITIES
@@ -26,7 +27,7 @@ from biopercept.report.recordings.strips import (
     title_of,
     when,
 )
-from biopercept.report.text import count, shortened
+from biopercept.report.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biopercept.errors import count
 from biopercept.measures.excerpts import excerpts_of, heart_scores
 from biopercept.measures.shapes import (
     ACCEPTED,
@@ -29,7 +30,7 @@ from biopercept.preprocessing.variability import HF_HZ, LF_HZ
 from biopercept.recording import BEAT_REMOVED, Signal
 from biopercept.report.drawing import BLUE, FAINT, GREEN, GRID, INK, RED, Drawing, draw
 from biopercept.report.recordings.strips import MOST_POINTS, Clock, Marks, Strip, channel_words, excerpts, legend_of
-from biopercept.report.text import NOT_DEFINED, count
+from biopercept.report.text import NOT_DEFINED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

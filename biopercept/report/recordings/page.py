@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from biopercept.errors import count
 from biopercept.files import write_text
 from biopercept.measures.columns import column_of
 from biopercept.measures.files import Measured
@@ -23,7 +24,7 @@ from biopercept.report.drawing import Drawing
 from biopercept.report.layout import Head, KeyNumber, ReportWarning, Section, page_of
 from biopercept.report.recordings.body import brain_figures, breath_figure, overview_figure, skin_figures
 from biopercept.report.recordings.heart import heart_figures, kinds_sentence
-from biopercept.report.text import NOT_DEFINED, Table, count, duration
+from biopercept.report.text import NOT_DEFINED, Table, duration
 
 _MANY_REJECTED, _LITTLE_COVERED, _MUCH_MASKED = 0.1, 0.8, 0.5
 _MOST_NOTES = 40
