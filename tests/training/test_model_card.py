@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from biopercept.resources import shipped_model
+from biopercept.training.calibration import Calibration
 from biopercept.training.checkpoint import Checkpoint, load_model
 from biopercept.training.model_card import model_card
 from biopercept.version import NOT_FOR
@@ -81,6 +82,5 @@ def test_scores_say_on_whom_and_that_they_are_of_other_networks(model: Checkpoin
 
 
 def test_whose_windows_taught_the_calibration_is_said(model: Checkpoint) -> None:
-    assert model.calibration is not None
-    whose = replace(model.calibration, source="folds", subjects=("a",), n_windows=1200)
+    whose = Calibration("temperature", 1.5, (), 0.0, None, "folds", ("a",), 1200)
     assert "learnt from folds (1 subject, 1,200 windows)" in model_card(replace(model, calibration=whose))
